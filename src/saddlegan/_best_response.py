@@ -1,0 +1,54 @@
+"""The inner problems, written once: distances between discriminators for the proximal value (3)."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from saddlegan.errors import InputError
+
+Norm = Literal["sobolev", "l2", "parameters"]
+
+
+def squared_distance(D_new: nn.Module, D_old: nn.Module, x: Tensor, norm: Norm) -> Tensor:
+    """||D_new - D_old||^2 of equation (3), differentiable in D_new's parameters.
+
+    "sobolev" is E ||grad_x D_new(x) - grad_x D_old(x)||^2 with the graph kept, so that the term moves the parameters;
+    "l2" is E |D_new(x) - D_old(x)|^2; "parameters" is the squared distance of the weights (cheap, not invariant).
+
+    Args:
+        D_new: the discriminator that moves.
+        D_old: the centre; a constant.
+        x: samples (n, ...) over which the expectation runs.
+        norm: which distance.
+
+    Returns:
+        Scalar tensor.
+
+    Raises:
+        InputError: unknown norm.
+
+    References:
+        [FO20] definition of proximal equilibria.
+    """
+    if norm == "parameters":
+        pairs = zip(D_new.parameters(), D_old.parameters(), strict=True)
+        return torch.stack([(new - old.detach()).square().sum() for new, old in pairs]).sum()
+    if norm == "l2":
+        with torch.no_grad():
+            centre = D_old(x)
+        return (D_new(x) - centre).square().mean()
+    if norm == "sobolev":
+        moved = _input_gradient(D_new, x, create_graph=True)
+        centre = _input_gradient(D_old, x, create_graph=False)
+        return (moved - centre).flatten(1).square().sum(1).mean()
+    raise InputError(f"`norm` must be one of {', '.join(get_args(Norm))}, got {norm!r}")
+
+
+def _input_gradient(D: nn.Module, x: Tensor, *, create_graph: bool) -> Tensor:
+    with torch.enable_grad():
+        x = x.detach().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(D(x).sum(), x, create_graph=create_graph)
+    return gradient

@@ -1,0 +1,254 @@
+"""Second moments and their leading eigenpairs, in one pass over row blocks, on the tensors' own device.
+
+`second_moment` measures M = E (x - mu)(x - mu)^T (mu = 0 unless centred). Tall data hold the d x d matrix; wide data
+(d > n) hold the n rows instead and never form d x d.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from torch import Tensor
+
+from saddlegan.errors import InputError, SolveError
+
+BLOCK_ELEMENTS = 1 << 23  # elements of a row block: large enough for full matrix-product speed, small beside the data
+DENSE_SIZE = 1024  # LAPACK's full eigendecomposition up to here, Lanczos for a few pairs above
+PANELS = 4  # the Gram matrix is symmetric: compute its lower block triangle, 62.5% of the products
+
+
+def floating(X: Any) -> torch.dtype:
+    """Return the floating dtype that results for X are given in: its own, or float64 / float32 for integers / bytes."""
+    dtype = X.dtype if isinstance(X, Tensor) else torch.from_numpy(np.empty(0, X.dtype)).dtype
+    if dtype.is_floating_point:
+        return dtype
+    return torch.float32 if dtype == torch.uint8 else torch.float64
+
+
+def working_dtype(X: Any) -> torch.dtype:
+    """Return the dtype of the products: float64, but float32 where the data have no more and the matrix is large."""
+    small = min(X.shape) <= DENSE_SIZE
+    return torch.float64 if small or floating(X) == torch.float64 else torch.float32
+
+
+def row_blocks(X: Any, dtype: torch.dtype) -> Iterator[Tensor]:
+    """Yield row blocks of a numpy array, memmap or tensor (n, d) as tensors of `dtype`, reading each row once."""
+    rows = max(1, BLOCK_ELEMENTS // max(1, X.shape[1]))
+    for start in range(0, X.shape[0], rows):
+        yield as_tensor(X[start : start + rows]).to(dtype)
+
+
+def as_tensor(block: Any) -> Tensor:
+    """View an array as a tensor; read-only and exotic-endian memory is copied, since torch cannot hold it."""
+    if isinstance(block, Tensor):
+        return block.detach()
+    block = np.asarray(block)
+    if not block.flags.writeable or not block.dtype.isnative or min(block.strides, default=0) < 0:
+        block = block.astype(block.dtype.newbyteorder("="), copy=True)
+    return torch.from_numpy(block)
+
+
+def column_mean(X: Any) -> Tensor:
+    """Mean of the rows (d,), summed in float64."""
+    total = torch.zeros(X.shape[1], dtype=torch.float64, device=X.device if isinstance(X, Tensor) else None)
+    for block in row_blocks(X, working_dtype(X)):
+        total += block.sum(0, dtype=torch.float64)
+    return total / X.shape[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Eigenpairs:
+    """Leading eigenpairs of a symmetric matrix: values (k,) descending, vectors (k, d) in rows, both float64.
+
+    `residual` is max_i ||M v_i - lambda_i v_i||, which bounds the error of every value.
+    """
+
+    values: Tensor
+    vectors: Tensor
+    residual: float
+
+
+class AbstractSecondMoment(abc.ABC):
+    """M = (1/n) sum (x - mu)(x - mu)^T behind a product with vectors; `second_moment` chooses how it is held."""
+
+    mean: Tensor  # mu (d,), float64; zeros when not centred
+
+    @property
+    def size(self) -> int:
+        """The dimension d."""
+        return self.mean.shape[0]
+
+    @abc.abstractmethod
+    def matvec(self, V: Tensor) -> Tensor:
+        """Return M V^T for rows V (k, d), as rows (k, d) in float64."""
+
+    @abc.abstractmethod
+    def trace(self) -> float:
+        """Return tr M, the mean squared norm of the (centred) rows."""
+
+    @abc.abstractmethod
+    def eigenpairs(self, k: int) -> Eigenpairs:
+        """Return the min(k, d) leading eigenpairs, with the residual of the worst.
+
+        Raises:
+            SolveError: Lanczos iteration did not converge.
+        """
+
+    def spectral_distance(self, factor: Tensor) -> float:
+        """||M - F^T F||_2 for a factor F (k, d), measured on the difference, not taken from the pairs behind F."""
+        factor = factor.to(self.mean)
+        values, _ = _lanczos(lambda V: self.matvec(V) - (V @ factor.T) @ factor, self.size, 1, "LM", self.mean.device)
+        return float(values.abs().max())
+
+    def _checked(self, values: Tensor, vectors: Tensor) -> Eigenpairs:
+        residual = float((self.matvec(vectors) - values[:, None] * vectors).norm(dim=1).max())
+        return Eigenpairs(values.clamp_min(0), vectors, residual)
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseMoment(AbstractSecondMoment):
+    """M held as a d x d matrix: tall data.
+
+    Attributes:
+        mean: mu (d,).
+        matrix: M (d, d), float64.
+    """
+
+    mean: Tensor
+    matrix: Tensor
+
+    def matvec(self, V: Tensor) -> Tensor:
+        return V @ self.matrix
+
+    def trace(self) -> float:
+        return float(self.matrix.diagonal().sum())
+
+    def eigenpairs(self, k: int) -> Eigenpairs:
+        k = min(k, self.size)
+        if self.size <= DENSE_SIZE or 4 * k > self.size or self.matrix.device.type != "cpu":
+            values, vectors = torch.linalg.eigh(self.matrix)
+            return self._checked(values.flip(0)[:k].contiguous(), vectors.T.flip(0)[:k].contiguous())
+        return self._checked(*_lanczos(self.matvec, self.size, k, "LA"))
+
+    def spectral_distance(self, factor: Tensor) -> float:
+        if self.size > DENSE_SIZE:
+            return AbstractSecondMoment.spectral_distance(self, factor)
+        factor = factor.to(self.mean)
+        return float(torch.linalg.eigvalsh(self.matrix - factor.T @ factor).abs().max())
+
+
+@dataclasses.dataclass(frozen=True)
+class RowMoment(AbstractSecondMoment):
+    """M = A^T A held as its n rows A = (X - mu) / sqrt(n): wide data, d > n; nothing d x d is formed.
+
+    Attributes:
+        mean: mu (d,).
+        rows: A (n, d).
+    """
+
+    mean: Tensor
+    rows: Tensor
+
+    def matvec(self, V: Tensor) -> Tensor:
+        return ((V.to(self.rows.dtype) @ self.rows.T) @ self.rows).double()
+
+    def trace(self) -> float:
+        return float(torch.linalg.vector_norm(self.rows, dtype=torch.float64).square())
+
+    def eigenpairs(self, k: int) -> Eigenpairs:
+        n = self.rows.shape[0]
+        k, kept = min(k, self.size), min(k, n)
+        values, left = torch.linalg.eigh((self.rows @ self.rows.T).double())
+        # QR, not division by the singular value: it keeps orthonormality where a value is tiny or zero
+        vectors = torch.linalg.qr((left.T.flip(0)[:kept].to(self.rows.dtype) @ self.rows).T.double()).Q.T
+        pairs = self._checked(values.flip(0)[:kept].contiguous(), vectors.contiguous())
+        if k == kept:
+            return pairs
+        # the rank is at most n: further eigenvalues are zero, and no direction belongs to them
+        zeros = values.new_zeros(k - kept)
+        return Eigenpairs(
+            torch.cat([pairs.values, zeros]),
+            torch.cat([pairs.vectors, zeros[:, None].expand(-1, self.size)]),
+            pairs.residual,
+        )
+
+
+def second_moment(X: Any, *, center: bool) -> AbstractSecondMoment:
+    """Measure the second moment of X (n, d), about its mean if `center`, reading tall data once.
+
+    Raises:
+        InputError: X holds NaN or infinity.
+    """
+    n, d = X.shape
+    device = X.device if isinstance(X, Tensor) else torch.device("cpu")
+    dtype = working_dtype(X)
+    if d > n:
+        mean = column_mean(X) if center else torch.zeros(d, dtype=torch.float64, device=device)
+        rows = torch.empty(n, d, dtype=dtype, device=device)
+        start = 0
+        for block in row_blocks(X, dtype):
+            torch.sub(block, mean.to(dtype), out=rows[start : start + len(block)])
+            start += len(block)
+        moment: AbstractSecondMoment = RowMoment(mean, rows.div_(n**0.5))
+    else:
+        moment = DenseMoment(*_gram(X, center=center, dtype=dtype, device=device))
+    if not math.isfinite(moment.trace()):
+        raise InputError("`X` holds NaN or infinity (or overflows when squared); clean or rescale it first")
+    return moment
+
+
+def _gram(X: Any, *, center: bool, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """One pass over tall data: mean (d,) and second moment about it (d, d), both float64.
+
+    Rows are shifted by the first block's mean, so that the final rank-one correction cancels no digits.
+    """
+    n, d = X.shape
+    shift = torch.zeros(d, dtype=dtype, device=device)
+    total = torch.zeros(d, dtype=torch.float64, device=device)
+    matrix = torch.zeros(d, d, dtype=torch.float64, device=device)
+    edges = [round(d * p / PANELS) for p in range(PANELS + 1)] if d > DENSE_SIZE else [0, d]
+    for index, block in enumerate(row_blocks(X, dtype)):
+        if center:
+            if index == 0:
+                shift = block.mean(0)
+            block = block - shift
+            total += block.sum(0, dtype=torch.float64)
+        for low, high in itertools.pairwise(edges):
+            matrix[low:high, :high] += block[:, low:high].T @ block[:, :high]
+    for low, high in itertools.pairwise(edges):
+        matrix[:low, low:high] = matrix[low:high, :low].T
+    delta = total / n
+    matrix.div_(n)
+    if center:
+        matrix.addr_(delta, delta, alpha=-1.0)
+    return shift.double() + delta, matrix
+
+
+def _lanczos(
+    matvec: Callable[[Tensor], Tensor],
+    size: int,
+    k: int,
+    which: Literal["LA", "LM"],
+    device: torch.device | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Extreme eigenpairs of a symmetric operator by ARPACK, values descending, vectors in rows."""
+
+    def product(v: np.ndarray) -> np.ndarray:
+        return matvec(torch.from_numpy(v.reshape(1, -1)).to(device)).cpu().numpy().ravel()
+
+    start = np.random.default_rng(0).standard_normal(size)
+    operator: Any = LinearOperator((size, size), matvec=product, dtype=np.float64)  # type: ignore[call-arg]
+    try:
+        values, vectors = eigsh(operator, k=k, which=which, v0=start)
+    except ArpackNoConvergence as error:
+        raise SolveError(f"Lanczos iteration did not converge for {k} eigenpairs of size {size}", error) from error
+    order = np.argsort(values)[::-1]
+    return torch.from_numpy(values[order].copy()).to(device), torch.from_numpy(vectors.T[order].copy()).to(device)

@@ -1,0 +1,1 @@
+"""Door 3, `certify`: judge which equilibrium a pair is at."""

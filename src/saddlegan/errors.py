@@ -1,0 +1,56 @@
+"""Named errors. Each message says what was expected, what came and what to do."""
+
+from __future__ import annotations
+
+
+class SaddleganError(Exception):
+    """Base of every error that saddlegan raises on purpose."""
+
+
+class InputError(SaddleganError, ValueError):
+    """An argument or a data set cannot be used: wrong shape, NaN, empty, out of range."""
+
+
+class InputTypeError(SaddleganError, TypeError):
+    """An argument has a type that saddlegan does not read."""
+
+
+class ObjectiveError(SaddleganError, ValueError):
+    """The objective does not meet a premise: not zero-sum, or no Lagrangian view."""
+
+
+class DataError(InputError):
+    """A file or folder cannot be read as data; the message names it."""
+
+
+class RunError(SaddleganError, ValueError):
+    """A run folder is missing, foreign, incomplete, or would be overwritten."""
+
+
+class CheckpointError(RunError):
+    """A checkpoint is truncated, corrupt or of another run."""
+
+
+class SolveError(SaddleganError, RuntimeError):
+    """A solver did not reach a usable answer.
+
+    Attributes:
+        result: the `Solution` as far as it was computed.
+    """
+
+    def __init__(self, message: str, result: object) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class MissingExtraError(SaddleganError, ImportError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"`{package}` is needed here and is not installed; install it with: pip install 'saddlegan[{extra}]'"
+        )
+
+
+class BudgetWarning(UserWarning):
+    """A step budget was spent before the search settled; the result's `status` says so too."""

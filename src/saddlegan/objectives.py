@@ -1,0 +1,201 @@
+"""The objectives of V(G, D) = E f0(D(x)) + E f1(D(G(z))), equation (0), with the premises that each one meets.
+
+Every function works elementwise on tensors. The discriminator's raw output is a real number; `link` maps it into the
+domain of f0 and f1 (the identity wherever that domain is the whole line), so any network can play any objective.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid, relu
+
+from saddlegan.errors import ObjectiveError
+
+Scalar = Callable[[Tensor], Tensor]
+
+
+def _identity(t: Tensor) -> Tensor:
+    return t
+
+
+def _below_one(v: Tensor) -> Tensor:
+    """Map R onto (-inf, 1) with slope 1 at 0; f0 and f1 stay concave in v."""
+    return 1.0 - torch.exp(-v)
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """One row of the table under equation (0).
+
+    Attributes:
+        name: the word used in `Game(objective=...)` and on the command line.
+        f0: concave function of the discriminator on real data.
+        f1: function of the discriminator on generated data.
+        zero_sum: whether the generator descends exactly what the discriminator ascends.
+        equilibrium: the value t* with f1(t*) = 0 and f0'(t*) = -f1'(t*), which the Lagrangian view (4) needs, or
+            None.
+        domain: open interval of t on which f0 and f1 are finite.
+        link: map from the network's raw output into `domain`.
+        generator_loss: the generator's own loss on raw outputs for the objectives that are not zero-sum, else None.
+        note: one sentence for users.
+    """
+
+    name: str
+    f0: Scalar
+    f1: Scalar
+    zero_sum: bool
+    equilibrium: float | None
+    note: str
+    domain: tuple[float, float] = (-math.inf, math.inf)
+    link: Scalar = _identity
+    generator_loss: Scalar | None = None
+
+    def __repr__(self) -> str:
+        return f"Objective({self.name!r}, zero_sum={self.zero_sum}, lagrangian={self.equilibrium is not None})"
+
+    def require_zero_sum(self, purpose: str) -> None:
+        """Refuse an objective whose two players do not share one value.
+
+        Raises:
+            ObjectiveError: the objective is not zero-sum.
+        """
+        if not self.zero_sum:
+            raise ObjectiveError(
+                f"{purpose} needs a zero-sum `objective`, got {self.name!r}: {self.note} "
+                f"Use one of {', '.join(n for n, o in OBJECTIVES.items() if o.zero_sum)}."
+            )
+
+    def require_lagrangian(self, purpose: str) -> float:
+        """Return t* of the Lagrangian view (4), or refuse.
+
+        Returns:
+            The equilibrium value t* of the discriminator.
+
+        Raises:
+            ObjectiveError: no t* with f1(t*) = 0 and f0'(t*) = -f1'(t*) exists.
+        """
+        if self.equilibrium is None:
+            raise ObjectiveError(
+                f"{purpose} needs f1(t*) = 0 and f0'(t*) = -f1'(t*) at one t*; {self.name!r} has none. "
+                f"Use one of {', '.join(n for n, o in OBJECTIVES.items() if o.equilibrium is not None)}."
+            )
+        return self.equilibrium
+
+
+_LOG2 = math.log(2.0)
+
+WASSERSTEIN = Objective(
+    "wasserstein", _identity, torch.neg, True, 0.0, "Bound D by a penalty, clipping or spectral normalisation."
+)
+VANILLA = Objective(
+    "vanilla",
+    logsigmoid,
+    lambda t: logsigmoid(-t) + _LOG2,
+    True,
+    0.0,
+    "Logits t; the log 2 makes f1 vanish at D = 1/2 and changes no gradient.",
+)
+# f-GANs: f0(t) = t, f1(t) = -f*(t) with f'(1) = 0, so that t* = f'(1) = 0 and f*(0) = -f(1) = 0
+KL = Objective("kl", _identity, lambda t: 1.0 - torch.exp(t), True, 0.0, "f(u) = u log u - u + 1.")
+REVERSE_KL = Objective(
+    "reverse-kl",
+    _identity,
+    lambda t: torch.log1p(-t),
+    True,
+    0.0,
+    "f(u) = u - 1 - log u.",
+    domain=(-math.inf, 1.0),
+    link=_below_one,
+)
+PEARSON_CHI2 = Objective(
+    "pearson-chi2",
+    _identity,
+    # f*(t) = t + t^2/4 on t >= -2, and -1 below: the supremum over u >= 0 sits at u = 0 there
+    lambda t: 1.0 - 0.25 * relu(t + 2.0).square(),
+    True,
+    0.0,
+    "f(u) = (u - 1)^2.",
+)
+SQUARED_HELLINGER = Objective(
+    "squared-hellinger",
+    _identity,
+    lambda t: -t / (1.0 - t),
+    True,
+    0.0,
+    "f(u) = (sqrt(u) - 1)^2.",
+    domain=(-math.inf, 1.0),
+    link=_below_one,
+)
+NON_SATURATING = Objective(
+    "non-saturating",
+    VANILLA.f0,
+    VANILLA.f1,
+    False,
+    0.0,
+    "The generator descends -log s(D(G(z))), not the value that D ascends.",
+    generator_loss=lambda t: -logsigmoid(t),
+)
+LEAST_SQUARES = Objective(
+    "least-squares",
+    lambda t: -(t - 1.0).square(),
+    lambda t: -t.square(),
+    False,
+    None,
+    "The generator descends (D(G(z)) - 1)^2, not the value that D ascends.",
+    generator_loss=lambda t: (t - 1.0).square(),
+)
+HINGE = Objective(
+    "hinge",
+    lambda t: -relu(1.0 - t),
+    lambda t: -relu(1.0 + t),
+    False,
+    None,
+    "The generator descends -D(G(z)), not the value that D ascends.",
+    generator_loss=torch.neg,
+)
+
+OBJECTIVES: dict[str, Objective] = {
+    objective.name: objective
+    for objective in (
+        WASSERSTEIN,
+        VANILLA,
+        KL,
+        REVERSE_KL,
+        PEARSON_CHI2,
+        SQUARED_HELLINGER,
+        NON_SATURATING,
+        LEAST_SQUARES,
+        HINGE,
+    )
+}
+
+
+def get(objective: str | Objective) -> Objective:
+    """Look an objective up by name; an `Objective` passes through.
+
+    Args:
+        objective: a name from `OBJECTIVES` (underscores and capitals are forgiven) or an `Objective`.
+
+    Returns:
+        The objective.
+
+    Raises:
+        ObjectiveError: no objective of that name.
+
+    Example:
+        >>> get("vanilla")
+        Objective('vanilla', zero_sum=True, lagrangian=True)
+        >>> float(get("kl").f1(torch.tensor(0.0)))
+        0.0
+    """
+    if isinstance(objective, Objective):
+        return objective
+    found = OBJECTIVES.get(str(objective).lower().replace("_", "-"))
+    if found is None:
+        raise ObjectiveError(f"`objective` must be one of {', '.join(OBJECTIVES)}; got {objective!r}")
+    return found

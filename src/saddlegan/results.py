@@ -1,0 +1,201 @@
+"""What the three doors return: frozen dataclasses with a one-line `repr`.
+
+`Solution` comes from `fit`, `Step` from `train`, `Certificate` from `certify`, `Discrepancy` from `fit.discrepancy`.
+Numbers are Python floats, vectors stay arrays or tensors, and everything particular to one method lies in `stats`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from saddlegan.errors import InputError
+
+Bound = Literal["exact", "lower", "none"]
+Verdict = Literal["proved", "refuted", "not refuted"]
+
+
+class Status(enum.Enum):
+    """How a computation ended. The value is the message that a user reads."""
+
+    OPTIMAL = "solved to optimality: primal value and dual bound agree"
+    ESTIMATED = "optimal for estimated feature moments; the population constraint holds up to their error in `stats`"
+    FEASIBLE = "a feasible point with a dual bound; the gap between them is open"
+    LOCAL = "inner maximum exact, outer minimum local; `bound` is a lower bound on the global minimum"
+    SETTLED = "the search settled: its gain stopped growing"
+    BUDGET_SPENT = "the step budget was spent before the search settled; raise `steps`"
+    NON_FINITE = "a value became NaN or infinite; lower the step size or check the data"
+    FAILED = "the solver failed"
+
+    @property
+    def ok(self) -> bool:
+        """True unless the computation failed or became non-finite.
+
+        Example:
+            >>> Status.OPTIMAL.ok, Status.FAILED.ok
+            (True, False)
+        """
+        return self not in (Status.NON_FINITE, Status.FAILED)
+
+
+def _line(result: Any, skip: tuple[str, ...] = ("stats",)) -> str:
+    parts: list[str] = []
+    for field in dataclasses.fields(result):
+        if field.name in skip:
+            continue
+        value = getattr(result, field.name)
+        if isinstance(value, float):
+            parts.append(f"{field.name}={value:.6g}")
+        elif isinstance(value, Status):
+            parts.append(f"{field.name}={value.name}")
+        elif isinstance(value, (str, bool, int)):
+            parts.append(f"{field.name}={value!r}")
+        else:
+            parts.append(f"{field.name}=<shape {tuple(getattr(value, 'shape', ()))}>")
+    return f"{type(result).__name__}({', '.join(parts)})"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Solution:
+    """An optimum with its own certificate.
+
+    Attributes:
+        value: primal value, the regulariser R_g at the point found, in squared data units.
+        bound: dual value: no feasible generator has a smaller R_g.
+        gap: value - bound, kept with its sign (a tiny negative gap is rounding).
+        status: how the solve ended.
+        stats: residuals, sizes and timings by name; `primal_residual` <= 0 means feasible, `dual_residual` <= 0 means
+            that the bound is valid.
+
+    Example:
+        >>> Solution(value=2.0, bound=2.0, gap=0.0, status=Status.OPTIMAL)
+        Solution(value=2, bound=2, gap=0, status=OPTIMAL)
+    """
+
+    value: float
+    bound: float
+    gap: float
+    status: Status
+    stats: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return _line(self)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Step:
+    """What one training step saw. Each rule's `step` says at which iterate every figure is measured.
+
+    Attributes:
+        value: V(G, D) of equation (0), penalties included.
+        generator_loss: what the generator descended.
+        discriminator_loss: what the discriminator descended.
+        stats: figures particular to the rule, by name.
+    """
+
+    value: float
+    generator_loss: float
+    discriminator_loss: float
+    stats: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return _line(self)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Certificate:
+    """A judgement about a pair (G, D), never stronger than what was computed.
+
+    Attributes:
+        kind: the question: "nash", "stackelberg", "proximal", "duality gap", ...
+        gap: generator_gain + discriminator_gain, signed: a failed inner search shows as a negative number.
+        generator_gain: how much the generator could lower its value by deviating alone.
+        discriminator_gain: how much the discriminator could raise it by deviating alone.
+        bound: "exact" if both gains are solved, "lower" if they come from a finite search, "none" if nothing is known.
+        verdict: "proved" (needs an exact bound), "refuted", or "not refuted".
+        standard_error: sampling error of `gap` (0 for population or exact evaluations).
+        status: how the computation ended.
+        stats: settings and curves that produced the figures.
+
+    Raises:
+        InputError: "proved" was claimed without an exact bound, or a field has an unknown value.
+    """
+
+    kind: str
+    gap: float
+    generator_gain: float
+    discriminator_gain: float
+    bound: Bound
+    verdict: Verdict
+    standard_error: float
+    status: Status
+    stats: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.bound not in ("exact", "lower", "none"):
+            raise InputError(f"`bound` must be 'exact', 'lower' or 'none', got {self.bound!r}")
+        if self.verdict not in ("proved", "refuted", "not refuted"):
+            raise InputError(f"`verdict` must be 'proved', 'refuted' or 'not refuted', got {self.verdict!r}")
+        if self.verdict == "proved" and self.bound != "exact":
+            raise InputError("`verdict` 'proved' needs `bound` 'exact': a finite search can only refute")
+
+    def __repr__(self) -> str:
+        return _line(self)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Discrepancy:
+    """The left side of the constraint (1): how far apart two samples are for a class of discriminators.
+
+    Attributes:
+        value: the supremum, or the best lower bound found.
+        upper: an upper bound; equal to `value` when `exact`.
+        witness: unit vector (d,): the direction in which the samples differ most.
+        exact: whether `value` is the supremum up to rounding.
+    """
+
+    value: float
+    upper: float
+    witness: Any
+    exact: bool
+
+    def __repr__(self) -> str:
+        return _line(self)
+
+
+def as_dict(result: Any) -> dict[str, Any]:
+    """Turn a result into plain JSON types: enums by name, arrays and tensors as lists, NaN and infinity as strings.
+
+    Args:
+        result: a `Solution`, `Step`, `Certificate` or `Discrepancy`.
+
+    Returns:
+        A dictionary with one entry per field, and the status's message beside its name.
+
+    Example:
+        >>> as_dict(Solution(1.0, 1.0, 0.0, Status.OPTIMAL))["status"]
+        'OPTIMAL'
+    """
+    plain = {field.name: _plain(getattr(result, field.name)) for field in dataclasses.fields(result)}
+    if isinstance(getattr(result, "status", None), Status):
+        plain["message"] = result.status.value
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Status):
+        return value.name
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, (Solution, Step, Certificate, Discrepancy)):
+        return as_dict(value)
+    return _plain(value.tolist())  # numpy and torch scalars and arrays

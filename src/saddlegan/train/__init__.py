@@ -1,0 +1,1 @@
+"""Door 2, `train`: move any PyTorch pair with better rules."""

@@ -1,0 +1,1 @@
+"""The application on top: data, figures, runs, report, command line."""

@@ -1,0 +1,15 @@
+"""Shared set-up: one torch thread (small matrices), a fresh seeded generator per test."""
+
+import os
+
+import pytest
+import torch
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def rng() -> torch.Generator:
+    """A seeded generator; the global one is never touched."""
+    return torch.Generator().manual_seed(0)
