@@ -1,0 +1,24 @@
+"""The networks of the theory and of the experiments.
+
+Generators map latents (n, k) to samples (n, ...); discriminators map samples (n, ...) to raw outputs (n,) or (n, 1).
+"""
+
+from saddlegan.networks._theory import (
+    MLP,
+    Activation,
+    FeatureGenerator,
+    LinearGenerator,
+    PolynomialFeatures,
+    ReLUFeatures,
+    TwoLayerDiscriminator,
+)
+
+__all__ = [
+    "MLP",
+    "Activation",
+    "FeatureGenerator",
+    "LinearGenerator",
+    "PolynomialFeatures",
+    "ReLUFeatures",
+    "TwoLayerDiscriminator",
+]
