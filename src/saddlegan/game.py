@@ -85,7 +85,7 @@ class Game:
     Example:
         >>> from saddlegan.networks import LinearGenerator, TwoLayerDiscriminator
         >>> game = Game(LinearGenerator(2, 3), TwoLayerDiscriminator(3, 4), objective="wasserstein", latent=2)
-        >>> float(game.value(torch.randn(5, 3), game.sample_latent(5)))  # outer weights start at zero
+        >>> game.value(torch.ones(5, 3), game.sample_latent(5)).item()  # outer weights start at zero
         0.0
     """
 
