@@ -1,0 +1,216 @@
+"""Best deviations by gradient search: the discriminator's, the generator's, and the generator's on the proximal value."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from saddlegan._best_response import Batch, Found, Norm, Search, ascend, best_of, clone, frozen, perturbed, proximal_value
+from saddlegan.certify._measure import Splits, block_values
+from saddlegan.game import Game
+
+POLISH = 10  # inner steps before a generator on its way is scored, in units of `inner_steps`
+
+
+@dataclasses.dataclass(frozen=True)
+class Deviation:
+    """One player's best deviation found.
+
+    Attributes:
+        player: the deviating copy, in evaluation mode.
+        gains: held-out gains by block.
+        curve: (step, gain on the selection sample) of the start that won.
+        settled: whether that search had settled.
+        slack: what an unfinished inner maximum may still take off the gain; 0 where there is none.
+    """
+
+    player: nn.Module
+    gains: Tensor
+    curve: tuple[tuple[int, float], ...]
+    settled: bool
+    slack: float
+
+
+class Arena:
+    """The pair as it stands, frozen, with the samples on which deviations are searched, chosen and measured.
+
+    Args:
+        game: the user's pair; only copied.
+        splits: the samples.
+        search: settings.
+        generator: source of batches and perturbations.
+    """
+
+    def __init__(self, game: Game, splits: Splits, *, search: Search, generator: torch.Generator) -> None:
+        self.G, self.D = frozen(game.G), frozen(game.D)
+        self.game = game.replace(G=self.G, D=self.D)
+        self.trainable_G, self.trainable_D = clone(game.G), clone(game.D)
+        self.splits, self.search, self.generator = splits, search, generator
+        self.select_value = block_values(self.game.value, splits.select)
+        self.held_out_value = block_values(self.game.value, splits.held_out)
+
+    def draw(self) -> Batch:
+        """Return a batch of the search sample with fresh latents."""
+        return self._batch(self.splits.search), self.game.sample_latent(self.search.batch_size, self.generator)
+
+    def discriminator(self) -> Deviation:
+        """Search max_D V(G, D)."""
+
+        def value(D: nn.Module, x: Tensor, z: Tensor) -> Tensor:
+            return self.game.replace(D=D).value(x, z)
+
+        def score(D: nn.Module) -> float:
+            return float((block_values(self.game.replace(D=D).value, self.splits.select) - self.select_value).mean())
+
+        found = best_of(
+            self._starts(self.trainable_D, discriminator=True),
+            value,
+            score,
+            self.draw,
+            search=self.search,
+            project=self.search.project_discriminator,
+        )
+        player = frozen(found.player)
+        gains = block_values(self.game.replace(D=player).value, self.splits.held_out) - self.held_out_value
+        return Deviation(player, gains, found.curve, found.settled, 0.0)
+
+    def generator_on_value(self) -> Deviation:
+        """Search min_G V(G, D)."""
+
+        def loss(G: nn.Module, x: Tensor, z: Tensor) -> Tensor:
+            return -self.game.replace(G=G).value(x, z)
+
+        def score(G: nn.Module) -> float:
+            return float((self.select_value - block_values(self.game.replace(G=G).value, self.splits.select)).mean())
+
+        found = best_of(
+            self._starts(self.trainable_G, discriminator=False),
+            loss,
+            score,
+            self.draw,
+            search=self.search,
+            project=self.search.project_generator,
+        )
+        player = frozen(found.player)
+        gains = self.held_out_value - block_values(self.game.replace(G=player).value, self.splits.held_out)
+        return Deviation(player, gains, found.curve, found.settled, 0.0)
+
+    def generator_on_proximal(self, *, lam: float, norm: Norm, known: Sequence[nn.Module] = ()) -> Deviation:
+        """Search min_G V_lam(G, D), equation (3).
+
+        A persistent inner discriminator follows the generator. The generators that win are then given a full inner
+        maximum on the very sample on which they are scored: an inner maximum that fits its sample is too large rather
+        than too small, so that the gain is not exaggerated by an inner discriminator that failed to generalise.
+
+        Args:
+            lam: weight of the proximal term, finite.
+            norm: its distance.
+            known: further generators to try, such as those found at a smaller lam.
+        """
+        outcomes = [
+            self._follow(start, self._rate(index), lam=lam, norm=norm)
+            for index, start in enumerate(self._starts(self.trainable_G, discriminator=False))
+        ]
+        candidates = [(frozen(outcome.player), warm) for outcome, warm in outcomes]
+        candidates += [(player, self.trainable_D) for player in known]
+        chosen = 0
+        if len(candidates) > 1:
+            scores = [
+                self._proximal_gains(player, warm, self.splits.select, self.select_value, lam=lam, norm=norm)[0].mean()
+                for player, warm in candidates
+            ]
+            chosen = int(torch.stack(scores).argmax())
+        player, warm = candidates[chosen]
+        gains, inner = self._proximal_gains(
+            player, warm, self.splits.held_out, self.held_out_value, lam=lam, norm=norm
+        )
+        outcome = outcomes[min(chosen, len(outcomes) - 1)][0]
+        return Deviation(player, gains, outcome.curve, outcome.settled and inner.settled, inner.slack)
+
+    def _follow(self, start: nn.Module, rate: float, *, lam: float, norm: Norm) -> tuple[Found, nn.Module]:
+        """Descend V(G, D') with D' kept near the inner maximum of equation (3); return the generator and D'."""
+        D = clone(self.trainable_D).train()
+        trainable = [parameter for parameter in D.parameters() if parameter.requires_grad]
+        optimiser = torch.optim.Adam(trainable, lr=self.search.learning_rate)
+
+        def follow(G: nn.Module, steps: int) -> None:
+            for _ in range(steps):
+                x, z = self.draw()
+                value = proximal_value(self.game.replace(G=G, D=D), self.D, x, z, lam=lam, norm=norm)
+                gradients = torch.autograd.grad(-value, trainable, allow_unused=True, materialize_grads=True)
+                for parameter, gradient in zip(trainable, gradients, strict=True):
+                    parameter.grad = gradient
+                optimiser.step()
+                if self.search.project_discriminator is not None:
+                    with torch.no_grad():
+                        self.search.project_discriminator(D)
+
+        def loss(G: nn.Module, x: Tensor, z: Tensor) -> Tensor:
+            follow(G, self.search.inner_steps)
+            return -self.game.replace(G=G, D=D).value(x, z)
+
+        def score(G: nn.Module) -> float:
+            follow(G, POLISH * self.search.inner_steps)
+            D.eval()
+            value = self._proximal_blocks(G, D, self.splits.select, lam=lam, norm=norm).mean()
+            D.train()
+            lowest = block_values(self.game.replace(G=G).value, self.splits.select).mean()
+            return float(self.select_value.mean() - torch.maximum(value, lowest))
+
+        found = ascend(
+            start,
+            loss,
+            score,
+            self.draw,
+            search=self.search,
+            learning_rate=rate,
+            project=self.search.project_generator,
+        )
+        return found, D
+
+    def _proximal_gains(
+        self, G: nn.Module, warm: nn.Module, batch: Batch, pair: Tensor, *, lam: float, norm: Norm
+    ) -> tuple[Tensor, Found]:
+        """V(G*, D*) - V_lam(G, D*) by block, with the inner maximum searched on the batch itself."""
+
+        def value(D: nn.Module, x: Tensor, z: Tensor) -> Tensor:
+            return proximal_value(self.game.replace(G=G, D=D), self.D, x, z, lam=lam, norm=norm)
+
+        def score(D: nn.Module) -> float:
+            return float(self._proximal_blocks(G, D, batch, lam=lam, norm=norm).mean())
+
+        def draw() -> Batch:
+            return self._batch(batch[0]), self._batch(batch[1])
+
+        starts = [warm, *[self.trainable_D] * min(2, self.search.restarts)]
+        inner = best_of(
+            starts, value, score, draw, search=self.search, project=self.search.project_discriminator
+        )
+        unmoved = block_values(self.game.replace(G=G).value, batch)
+        reached = self._proximal_blocks(G, inner.player, batch, lam=lam, norm=norm)
+        return pair - (reached if float(reached.mean()) > float(unmoved.mean()) else unmoved), inner
+
+    def _proximal_blocks(self, G: nn.Module, D: nn.Module, batch: Batch, *, lam: float, norm: Norm) -> Tensor:
+        game = self.game.replace(G=G, D=D)
+        return block_values(lambda x, z: proximal_value(game, self.D, x, z, lam=lam, norm=norm), batch)
+
+    def _batch(self, sample: Tensor) -> Tensor:
+        rows = torch.randint(sample.shape[0], (self.search.batch_size,), generator=self.generator)
+        return sample[rows.to(sample.device)]
+
+    def _rate(self, index: int) -> float:
+        return self.search.learning_rate * (10.0 if index % 3 == 2 else 1.0)
+
+    def _starts(self, player: nn.Module, *, discriminator: bool) -> list[nn.Module]:
+        project = self.search.project_discriminator if discriminator else self.search.project_generator
+        starts = [player]
+        for _ in range(self.search.restarts - 1):
+            start = perturbed(player, self.search.perturbation, self.generator)
+            if project is not None:
+                with torch.no_grad():
+                    project(start)
+            starts.append(start)
+        return starts
