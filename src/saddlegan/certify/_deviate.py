@@ -1,4 +1,4 @@
-"""Best deviations by gradient search: the discriminator's, the generator's, and the generator's on the proximal value."""
+"""Best deviations by gradient search: the discriminator's, the generator's, the generator's on the proximal value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from saddlegan._best_response import Batch, Found, Norm, Search, ascend, best_of, clone, frozen, perturbed, proximal_value
+from saddlegan._best_response import (
+    Batch,
+    Found,
+    Norm,
+    Search,
+    ascend,
+    best_of,
+    clone,
+    frozen,
+    perturbed,
+    proximal_value,
+)
 from saddlegan.certify._measure import Splits, block_values
 from saddlegan.game import Game
 
@@ -124,9 +135,7 @@ class Arena:
             ]
             chosen = int(torch.stack(scores).argmax())
         player, warm = candidates[chosen]
-        gains, inner = self._proximal_gains(
-            player, warm, self.splits.held_out, self.held_out_value, lam=lam, norm=norm
-        )
+        gains, inner = self._proximal_gains(player, warm, self.splits.held_out, self.held_out_value, lam=lam, norm=norm)
         outcome = outcomes[min(chosen, len(outcomes) - 1)][0]
         return Deviation(player, gains, outcome.curve, outcome.settled and inner.settled, inner.slack)
 
@@ -186,9 +195,7 @@ class Arena:
             return self._batch(batch[0]), self._batch(batch[1])
 
         starts = [warm, *[self.trainable_D] * min(2, self.search.restarts)]
-        inner = best_of(
-            starts, value, score, draw, search=self.search, project=self.search.project_discriminator
-        )
+        inner = best_of(starts, value, score, draw, search=self.search, project=self.search.project_discriminator)
         unmoved = block_values(self.game.replace(G=G).value, batch)
         reached = self._proximal_blocks(G, inner.player, batch, lam=lam, norm=norm)
         return pair - (reached if float(reached.mean()) > float(unmoved.mean()) else unmoved), inner

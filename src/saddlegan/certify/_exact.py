@@ -56,4 +56,3 @@ class AbstractExactGame(abc.ABC):
     @abc.abstractmethod
     def stats(self) -> Mapping[str, Any]:
         """Residuals and method, in words and numbers."""
-

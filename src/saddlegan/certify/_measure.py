@@ -87,7 +87,8 @@ def read(data: Data, *, rows: int, generator: torch.Generator) -> Tensor:
         X = as_tensor(data(rows, generator))
     else:
         raise InputTypeError(
-            f"`data` must be an array, a tensor, a DataLoader or a callable n, generator -> x, got {type(data).__name__}"
+            "`data` must be an array, a tensor, a DataLoader or a callable n, generator -> x, "
+            f"got {type(data).__name__}"
         )
     if X.ndim < 2 or X.shape[0] == 0:
         raise InputError(f"`data` must hold samples in rows, (n, ...), got shape {tuple(X.shape)}")
@@ -117,8 +118,8 @@ def split(game: Game, X: Tensor, *, batch_size: int, generator: torch.Generator)
     n = X.shape[0]
     if n // 2 < batch_size or n < 8:
         raise InputError(
-            f"`data` has {n} samples; half of them feed the search, so at least {max(8, 2 * batch_size)} are needed for "
-            f"`batch_size` {batch_size}: pass more data or Search(batch_size={max(1, n // 2)})"
+            f"`data` has {n} samples; half of them feed the search, so at least {max(8, 2 * batch_size)} are needed "
+            f"for `batch_size` {batch_size}: pass more data or Search(batch_size={max(1, n // 2)})"
         )
     order = torch.randperm(n, generator=generator)
     reference = like(game.D)
@@ -191,7 +192,8 @@ def check(game: Game, X: Tensor, purpose: str) -> None:
         fake = G(z)
     except RuntimeError as error:
         raise InputError(
-            f"`G` does not accept latents of shape {tuple(z.shape)}: {error}; set Game(latent=...) to what it was built for"
+            f"`G` does not accept latents of shape {tuple(z.shape)}: {error}; set Game(latent=...) to the size that G "
+            "was built for"
         ) from error
     if fake.shape[1:] != X.shape[1:]:
         raise InputError(
