@@ -1,16 +1,22 @@
 """Door 3, `certify`: judge which equilibrium a pair is at."""
 
 from saddlegan._best_response import Search
+from saddlegan.certify._critical import critical_lambda
 from saddlegan.certify._exact import AbstractExactGame
 from saddlegan.certify._finite import MixedDiscriminator, MixedGenerator, matrix_game
+from saddlegan.certify._gaussian_game import GaussianW2Game
 from saddlegan.certify._registry import register
+from saddlegan.certify._spectrum import Spectrum
 from saddlegan.certify._verdict import duality_gap, nash, proximal, proximal_duality_gap, stackelberg
 
 __all__ = [
     "AbstractExactGame",
+    "GaussianW2Game",
     "MixedDiscriminator",
     "MixedGenerator",
     "Search",
+    "Spectrum",
+    "critical_lambda",
     "duality_gap",
     "matrix_game",
     "nash",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from saddlegan._best_response import (
     perturbed,
     proximal_value,
 )
-from saddlegan.certify._measure import Splits, block_values
+from saddlegan.certify._measure import Splits, block_values, mean_value
 from saddlegan.game import Game
 
 POLISH = 10  # inner steps before a generator on its way is scored, in units of `inner_steps`
@@ -60,7 +60,7 @@ class Arena:
         self.game = game.replace(G=self.G, D=self.D)
         self.trainable_G, self.trainable_D = clone(game.G), clone(game.D)
         self.splits, self.search, self.generator = splits, search, generator
-        self.select_value = block_values(self.game.value, splits.select)
+        self.select_value = mean_value(self.game.value, splits.select)
         self.held_out_value = block_values(self.game.value, splits.held_out)
 
     def draw(self) -> Batch:
@@ -74,7 +74,7 @@ class Arena:
             return self.game.replace(D=D).value(x, z)
 
         def score(D: nn.Module) -> float:
-            return float((block_values(self.game.replace(D=D).value, self.splits.select) - self.select_value).mean())
+            return mean_value(self.game.replace(D=D).value, self.splits.select) - self.select_value
 
         found = best_of(
             self._starts(self.trainable_D, discriminator=True),
@@ -88,14 +88,14 @@ class Arena:
         gains = block_values(self.game.replace(D=player).value, self.splits.held_out) - self.held_out_value
         return Deviation(player, gains, found.curve, found.settled, 0.0)
 
-    def generator_on_value(self) -> Deviation:
-        """Search min_G V(G, D)."""
+    def generator_on_value(self, *, known: Sequence[nn.Module] = ()) -> Deviation:
+        """Search min_G V(G, D); `known` are further generators to try."""
 
         def loss(G: nn.Module, x: Tensor, z: Tensor) -> Tensor:
             return -self.game.replace(G=G).value(x, z)
 
         def score(G: nn.Module) -> float:
-            return float((self.select_value - block_values(self.game.replace(G=G).value, self.splits.select)).mean())
+            return self.select_value - mean_value(self.game.replace(G=G).value, self.splits.select)
 
         found = best_of(
             self._starts(self.trainable_G, discriminator=False),
@@ -105,7 +105,7 @@ class Arena:
             search=self.search,
             project=self.search.project_generator,
         )
-        player = frozen(found.player)
+        player = frozen(max([found.player, *known], key=score))
         gains = self.held_out_value - block_values(self.game.replace(G=player).value, self.splits.held_out)
         return Deviation(player, gains, found.curve, found.settled, 0.0)
 
@@ -130,12 +130,12 @@ class Arena:
         chosen = 0
         if len(candidates) > 1:
             scores = [
-                self._proximal_gains(player, warm, self.splits.select, self.select_value, lam=lam, norm=norm)[0].mean()
+                float(self._proximal_gains(player, warm, self.splits.select, lam=lam, norm=norm)[0].mean())
                 for player, warm in candidates
             ]
-            chosen = int(torch.stack(scores).argmax())
+            chosen = scores.index(max(scores))
         player, warm = candidates[chosen]
-        gains, inner = self._proximal_gains(player, warm, self.splits.held_out, self.held_out_value, lam=lam, norm=norm)
+        gains, inner = self._proximal_gains(player, warm, self.splits.held_out, lam=lam, norm=norm)
         outcome = outcomes[min(chosen, len(outcomes) - 1)][0]
         return Deviation(player, gains, outcome.curve, outcome.settled and inner.settled, inner.slack)
 
@@ -164,10 +164,9 @@ class Arena:
         def score(G: nn.Module) -> float:
             follow(G, POLISH * self.search.inner_steps)
             D.eval()
-            value = self._proximal_blocks(G, D, self.splits.select, lam=lam, norm=norm).mean()
+            value = mean_value(self._proximal(G, D, lam=lam, norm=norm), self.splits.select)
             D.train()
-            lowest = block_values(self.game.replace(G=G).value, self.splits.select).mean()
-            return float(self.select_value.mean() - torch.maximum(value, lowest))
+            return self.select_value - max(value, mean_value(self.game.replace(G=G).value, self.splits.select))
 
         found = ascend(
             start,
@@ -181,7 +180,7 @@ class Arena:
         return found, D
 
     def _proximal_gains(
-        self, G: nn.Module, warm: nn.Module, batch: Batch, pair: Tensor, *, lam: float, norm: Norm
+        self, G: nn.Module, warm: nn.Module, batch: Batch, *, lam: float, norm: Norm
     ) -> tuple[Tensor, Found]:
         """V(G*, D*) - V_lam(G, D*) by block, with the inner maximum searched on the batch itself."""
 
@@ -189,20 +188,21 @@ class Arena:
             return proximal_value(self.game.replace(G=G, D=D), self.D, x, z, lam=lam, norm=norm)
 
         def score(D: nn.Module) -> float:
-            return float(self._proximal_blocks(G, D, batch, lam=lam, norm=norm).mean())
+            return mean_value(self._proximal(G, D, lam=lam, norm=norm), batch)
 
         def draw() -> Batch:
             return self._batch(batch[0]), self._batch(batch[1])
 
         starts = [warm, *[self.trainable_D] * min(2, self.search.restarts)]
         inner = best_of(starts, value, score, draw, search=self.search, project=self.search.project_discriminator)
+        pair = block_values(self.game.value, batch)
         unmoved = block_values(self.game.replace(G=G).value, batch)
-        reached = self._proximal_blocks(G, inner.player, batch, lam=lam, norm=norm)
+        reached = block_values(self._proximal(G, inner.player, lam=lam, norm=norm), batch)
         return pair - (reached if float(reached.mean()) > float(unmoved.mean()) else unmoved), inner
 
-    def _proximal_blocks(self, G: nn.Module, D: nn.Module, batch: Batch, *, lam: float, norm: Norm) -> Tensor:
+    def _proximal(self, G: nn.Module, D: nn.Module, *, lam: float, norm: Norm) -> Callable[[Tensor, Tensor], Tensor]:
         game = self.game.replace(G=G, D=D)
-        return block_values(lambda x, z: proximal_value(game, self.D, x, z, lam=lam, norm=norm), batch)
+        return lambda x, z: proximal_value(game, self.D, x, z, lam=lam, norm=norm)
 
     def _batch(self, sample: Tensor) -> Tensor:
         rows = torch.randint(sample.shape[0], (self.search.batch_size,), generator=self.generator)

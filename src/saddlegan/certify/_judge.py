@@ -21,6 +21,7 @@ from saddlegan.certify._measure import (
     check,
     gain_of,
     read,
+    seed_all,
     split,
     untouched,
 )
@@ -51,7 +52,7 @@ class Prepared:
 
     def arena(self) -> Arena:
         """Split the data and freeze the pair; the random draws of a search begin here."""
-        torch.manual_seed(self.generator.initial_seed())  # inside `untouched`: dropout and random penalties repeat
+        seed_all(self.generator.initial_seed())
         splits = split(self.game, self.X, batch_size=self.search.batch_size, generator=self.generator)
         return Arena(self.game, splits, search=self.search, generator=self.generator)
 
@@ -118,7 +119,9 @@ def judge_by_search(
         return empty, arena.G
     up = arena.discriminator() if discriminator is None else discriminator
     down = (
-        arena.generator_on_value() if math.isinf(lam) else arena.generator_on_proximal(lam=lam, norm=norm, known=known)
+        arena.generator_on_value(known=known)
+        if math.isinf(lam)
+        else arena.generator_on_proximal(lam=lam, norm=norm, known=known)
     )
     level = arena.search.significance / tests
     gains = {

@@ -44,6 +44,13 @@ def untouched(data: Data | None = None) -> Iterator[None]:
             loader.set_state(kept)
 
 
+def seed_all(seed: int) -> None:
+    """Seed the global generators, inside `untouched` only: dropout and random penalties then meet the same draws."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # torch.manual_seed would queue a call for a CUDA that may never start
+        torch.cuda.manual_seed_all(seed)
+
+
 def as_generator(random_state: RandomState) -> torch.Generator:
     """Return a generator seeded by a number, or the given one (which then moves on)."""
     if isinstance(random_state, torch.Generator):
@@ -129,16 +136,21 @@ def split(game: Game, X: Tensor, *, batch_size: int, generator: torch.Generator)
     return Splits(X[:half], (X[half:quarter], latents[0]), (X[quarter:], latents[1]))
 
 
-def block_values(value: Callable[[Tensor, Tensor], Tensor], batch: Batch) -> Tensor:
+def mean_value(value: Callable[[Tensor, Tensor], Tensor], batch: Batch) -> float:
+    """Evaluate a value on a sample, in as few pieces as memory needs."""
+    return float(block_values(value, batch, blocks=-(-batch[0].shape[0] // 1024)).mean())
+
+
+def block_values(value: Callable[[Tensor, Tensor], Tensor], batch: Batch, *, blocks: int = BLOCKS) -> Tensor:
     """Evaluate a value on equal blocks of a sample: (blocks,), float64.
 
     Each block starts from one seed of its own, so that two values with random penalties meet the same draws.
     """
     x, z = batch
-    blocks = max(2, min(BLOCKS, x.shape[0] // 2))
+    blocks = min(blocks, max(2, x.shape[0] // 2))
     values = []
     for index, (x_block, z_block) in enumerate(zip(x.tensor_split(blocks), z.tensor_split(blocks), strict=True)):
-        torch.manual_seed(index)
+        seed_all(index)
         values.append(value(x_block, z_block).detach().double().cpu())
     return torch.stack(values)
 

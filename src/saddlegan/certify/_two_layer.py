@@ -41,8 +41,8 @@ class _Quadratic:
 class TwoLayerGame(AbstractExactGame):
     """V = tr(Lambda (M_X - M_G)) + l^T (mu_X - mu_G) + E ||G - c||^2 - beta * path norm, in population moments of G.
 
-    max over D is R_g(G) where the constraint (1) holds and infinite where not; min over G is a quadratic program, bounded
-    where Lambda <= I. Linear, quadratic and polynomial activations.
+    max over D is R_g(G) where the constraint (1) holds and infinite where not; min over G is a quadratic program,
+    bounded where Lambda <= I. Linear, quadratic and polynomial activations.
 
     Args:
         moment: second moment of the data about the discriminator's centre.
