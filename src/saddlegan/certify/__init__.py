@@ -1,6 +1,6 @@
 """Door 3, `certify`: judge which equilibrium a pair is at."""
 
-from saddlegan._best_response import Search
+from saddlegan._best_response import Norm, Search
 from saddlegan.certify._critical import critical_lambda
 from saddlegan.certify._exact import AbstractExactGame
 from saddlegan.certify._finite import MixedDiscriminator, MixedGenerator, matrix_game
@@ -14,6 +14,7 @@ __all__ = [
     "GaussianW2Game",
     "MixedDiscriminator",
     "MixedGenerator",
+    "Norm",
     "Search",
     "Spectrum",
     "critical_lambda",

@@ -23,6 +23,7 @@ from saddlegan._best_response import (
 from saddlegan.certify._measure import Splits, block_values, mean_value
 from saddlegan.game import Game
 
+FAR = 1.0  # noise of a far inner start, in units of each tensor's root mean square
 POLISH = 10  # inner steps before a generator on its way is scored, in units of `inner_steps`
 
 
@@ -194,6 +195,8 @@ class Arena:
             return self._batch(batch[0]), self._batch(batch[1])
 
         starts = [warm, *[self.trainable_D] * min(2, self.search.restarts)]
+        if self.search.restarts > 2:  # far starts, for an inner problem that is not concave
+            starts += [self._near(self.trainable_D, FAR, discriminator=True), self._mirrored()]
         inner = best_of(starts, value, score, draw, search=self.search, project=self.search.project_discriminator)
         pair = block_values(self.game.value, batch)
         unmoved = block_values(self.game.replace(G=G).value, batch)
@@ -212,12 +215,24 @@ class Arena:
         return self.search.learning_rate * (10.0 if index % 3 == 2 else 1.0)
 
     def _starts(self, player: nn.Module, *, discriminator: bool) -> list[nn.Module]:
+        size, others = self.search.perturbation, self.search.restarts - 1
+        return [player, *(self._near(player, size, discriminator=discriminator) for _ in range(others))]
+
+    def _near(self, player: nn.Module, size: float, *, discriminator: bool) -> nn.Module:
+        return self._projected(perturbed(player, size, self.generator), discriminator=discriminator)
+
+    def _mirrored(self) -> nn.Module:
+        """Discriminator with every trainable parameter negated."""
+        D = clone(self.trainable_D)
+        with torch.no_grad():
+            for parameter in D.parameters():
+                if parameter.requires_grad:
+                    parameter.neg_()
+        return self._projected(D, discriminator=True)
+
+    def _projected(self, player: nn.Module, *, discriminator: bool) -> nn.Module:
         project = self.search.project_discriminator if discriminator else self.search.project_generator
-        starts = [player]
-        for _ in range(self.search.restarts - 1):
-            start = perturbed(player, self.search.perturbation, self.generator)
-            if project is not None:
-                with torch.no_grad():
-                    project(start)
-            starts.append(start)
-        return starts
+        if project is not None:
+            with torch.no_grad():
+                project(player)
+        return player

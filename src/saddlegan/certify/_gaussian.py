@@ -61,7 +61,7 @@ class GaussianValues:
         self.covariance, self.eta, self.radius = Sigma, float(eta), float(radius)
         self._root = root(Sigma)
         self._inverse_root = np.linalg.inv(self._root)
-        self._spread = (float(values[0]), float(values[-1]))
+        self._smallest = float(values[0])
 
     @property
     def size(self) -> int:
@@ -128,7 +128,7 @@ class GaussianValues:
         return Pair(A, b, *self.potential(A, b))
 
     def leader_value(self) -> float:
-        """min_G max_D V = (eta/2) sum (sigma_i - r)_+^2: the Bures distance is convex in A A^T, and there it is flat."""
+        """min_G max_D V = (eta/2) sum (sigma_i - r)_+^2: convex in A A^T, and stationary there."""
         sigma = np.sqrt(np.linalg.eigvalsh(self.covariance))
         return 0.5 * self.eta * float((np.maximum(sigma - self.radius, 0.0) ** 2).sum())
 
@@ -212,7 +212,8 @@ class GaussianValues:
 
         if not math.isfinite(reach(L)):
             raise InputError("`L` must satisfy (eta/2) I - L > 0")
-        M, modulus = L.copy(), 4.0 * lam * self._spread[0]
+        M, modulus = L.copy(), 4.0 * lam * self._smallest
+        now, slack = reach(M), math.inf
         for _ in range(100):
             P = np.linalg.inv(self._curvature(M))
             C = np.linalg.inv(self._curvature(M) + eye / (2.0 * lam))

@@ -45,7 +45,7 @@ def nash(
         >>> from saddlegan.networks import LinearGenerator, MLP
         >>> rng = torch.Generator().manual_seed(0)
         >>> game = Game(LinearGenerator(2, 2, generator=rng), MLP(2, 1, hidden=(8,)), latent=2)
-        >>> nash(game, 3.0 + torch.randn(1024, 2, generator=rng), search=Search(steps=60)).verdict
+        >>> nash(game, 3.0 + torch.randn(1024, 2, generator=rng), search=Search(steps=40, restarts=1)).verdict
         'refuted'
     """
     return judge(
@@ -101,9 +101,10 @@ def proximal(
     """Ask whether a pair is a lam-proximal equilibrium: a Nash equilibrium of V_lam, equation (3).
 
     V_lam(G, D) = max_D' V(G, D') - (lam/2) ||D' - D||^2. The generator's search descends V_lam with an inner
-    discriminator that follows it; the generator that it ends with is measured with a full inner search on the held-out
-    sample itself. That inner maximum is a search too: its unfinished growth (`stats["inner_slack"]`) must be cleared
-    by a gain before it refutes, and `bound` is "none" where the slack is not small beside the gain.
+    discriminator that follows it; the generator that it ends with is measured with a full inner search, from several
+    starts, on the held-out sample itself. That inner maximum is a search too: what it was still growing by
+    (`stats["inner_slack"]`) must be cleared by a gain before it refutes, and the generator's gain bounds nothing
+    strictly, so that `bound` is "none" unless the discriminator's gain refutes.
 
     Args:
         game: the pair.
