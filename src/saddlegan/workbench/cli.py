@@ -15,6 +15,7 @@ import typer
 
 from saddlegan.errors import SaddleganError
 from saddlegan.workbench import console
+from saddlegan.workbench.commands import data, fit, report, sample
 
 app = typer.Typer(
     name="saddlegan",
@@ -42,6 +43,12 @@ def _root(
     ] = False,
 ) -> None:
     del version  # its callback did the work
+
+
+app.command("data")(data.data)
+app.command("fit")(fit.fit)
+app.command("sample")(sample.sample)
+app.command("report")(report.report)
 
 
 def main() -> None:

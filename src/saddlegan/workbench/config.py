@@ -80,6 +80,7 @@ class RunConfig(_Frozen):
         sample_scale: samples in data units are `sample_scale * G(z) + sample_offset`.
         sample_offset: see `sample_scale`.
         options: the command's own options, plain JSON.
+        command_line: what to type to make the run again.
         saddlegan: version that wrote the run.
         created: time in UTC, ISO 8601.
         format: always "saddlegan-run".
@@ -104,6 +105,7 @@ class RunConfig(_Frozen):
     sample_scale: float = 1.0
     sample_offset: float = 0.0
     options: dict[str, Any] = Field(default_factory=dict)
+    command_line: str = ""
     saddlegan: str = Field(default_factory=lambda: _version())
     created: str = Field(default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
     format: Literal["saddlegan-run"] = FORMAT

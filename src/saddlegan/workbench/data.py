@@ -1,7 +1,7 @@
 """Data by name or by path: built-in sources, folders of images, and .npy, .npz, .csv and .parquet files.
 
 Nothing is ever unpickled. Rows are flat, (n, d); `image_shape` says what they are pictures of. Pictures keep the
-numbers of their source: uint8 files stay bytes, 0 to 255, and digits lie in [0, 1]; `value_range` names black and white.
+numbers of their source: uint8 files stay bytes, 0 to 255, digits lie in [0, 1]; `value_range` names black and white.
 """
 
 from __future__ import annotations
