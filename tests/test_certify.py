@@ -116,9 +116,8 @@ def test_pair_optimisers_and_random_states_are_bit_identical_afterwards(name: st
     value = game.value(_images(16), game.sample_latent(16))
     value.backward()
     optimiser.step()
-    loader = DataLoader(
-        TensorDataset(_images()), batch_size=32, shuffle=True, generator=torch.Generator().manual_seed(1)
-    )
+    order = torch.Generator().manual_seed(1)
+    loader = DataLoader(TensorDataset(_images()), batch_size=32, shuffle=True, generator=order)
     before, loaded = _snapshot(game, optimiser), order.get_state()
     CALLS[name](game, loader)
     assert _same(before, _snapshot(game, optimiser))

@@ -15,7 +15,7 @@ import typer
 
 from saddlegan.errors import SaddleganError
 from saddlegan.workbench import console
-from saddlegan.workbench.commands import data, fit, report, sample
+from saddlegan.workbench.commands import certify, data, fit, report, sample
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -49,6 +49,7 @@ def _root(
 
 app.command("data")(data.data)
 app.command("fit")(fit.fit)
+app.command("certify")(certify.certify)
 app.command("sample")(sample.sample)
 app.command("report")(report.report)
 
