@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ class Known:
             return False
         return lam <= self.critical
 
-    def search(self, **options: int | float) -> certify.Search:
+    def search(self, **options: Any) -> certify.Search:
         """Settings with this game's classes."""
         return certify.Search(  # type: ignore[arg-type]
             project_generator=self.project_generator, project_discriminator=self.project_discriminator, **options

@@ -99,7 +99,7 @@ def squared_distance(D_new: nn.Module, D_old: nn.Module, x: Tensor, norm: Norm) 
             centre = D_old(x)
         return (D_new(x) - centre).square().mean()
     if norm == "sobolev":
-        moved = _input_gradient(D_new, x, create_graph=True)
+        moved = _input_gradient(D_new, x, create_graph=torch.is_grad_enabled())
         centre = _input_gradient(D_old, x, create_graph=False)
         return (moved - centre).flatten(1).square().sum(1).mean()
     raise InputError(f"`norm` must be one of {', '.join(get_args(Norm))}, got {norm!r}")

@@ -10,6 +10,7 @@ from saddlegan.certify._landscape import GradientNorms, PathAngle, game_spectrum
 from saddlegan.certify._registry import register
 from saddlegan.certify._spectrum import Spectrum
 from saddlegan.certify._verdict import duality_gap, nash, proximal, proximal_duality_gap, stackelberg
+from saddlegan.certify._watch import Watch
 
 __all__ = [
     "AbstractExactGame",
@@ -21,6 +22,7 @@ __all__ = [
     "PathAngle",
     "Search",
     "Spectrum",
+    "Watch",
     "critical_lambda",
     "duality_gap",
     "game_spectrum",

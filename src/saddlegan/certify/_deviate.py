@@ -20,11 +20,11 @@ from saddlegan._best_response import (
     perturbed,
     proximal_value,
 )
-from saddlegan.certify._measure import Splits, block_values, mean_value
+from saddlegan.certify._measure import SELECT, Splits, block_values, mean_value
 from saddlegan.game import Game
 
 FAR = 1.0  # noise of a far inner start, in units of each tensor's root mean square
-POLISH = 10  # inner steps before a generator on its way is scored, in units of `inner_steps`
+POLISH = 5  # inner steps before a generator on its way is scored, in units of `inner_steps`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +61,23 @@ class Arena:
         self.game = game.replace(G=self.G, D=self.D)
         self.trainable_G, self.trainable_D = clone(game.G), clone(game.D)
         self.splits, self.search, self.generator = splits, search, generator
-        self.select_value = mean_value(self.game.value, splits.select)
-        self.held_out_value = block_values(self.game.value, splits.held_out)
+        self._graph = game.generator_penalty is not None or game.discriminator_penalty is not None
+        self.select_value = self._mean(self.game.value, splits.select)
+        self.held_out_value = self._blocks(self.game.value, splits.held_out)
+
+    def _fixed(self, G: nn.Module, batch: Batch) -> tuple[Game, Batch]:
+        """The game with G's samples in place of latents, which saves G's work while only D moves."""
+        if self.game.generator_penalty is not None:  # it may look into G itself
+            return self.game.replace(G=G), batch
+        with torch.no_grad():
+            fakes = torch.cat([G(z) for z in batch[1].split(SELECT)])
+        return self.game.replace(G=nn.Identity()), (batch[0], fakes)
+
+    def _mean(self, value: Callable[[Tensor, Tensor], Tensor], batch: Batch) -> float:
+        return mean_value(value, batch, graph=self._graph)
+
+    def _blocks(self, value: Callable[[Tensor, Tensor], Tensor], batch: Batch) -> Tensor:
+        return block_values(value, batch, graph=self._graph)
 
     def draw(self) -> Batch:
         """Return a batch of the search sample with fresh latents."""
@@ -74,8 +89,11 @@ class Arena:
         def value(D: nn.Module, x: Tensor, z: Tensor) -> Tensor:
             return self.game.replace(D=D).value(x, z)
 
+        selecting, select = self._fixed(self.G, self.splits.select)
+        measuring, held_out = self._fixed(self.G, self.splits.held_out)
+
         def score(D: nn.Module) -> float:
-            return mean_value(self.game.replace(D=D).value, self.splits.select) - self.select_value
+            return self._mean(selecting.replace(D=D).value, select) - self.select_value
 
         found = best_of(
             self._starts(self.trainable_D, discriminator=True),
@@ -86,7 +104,7 @@ class Arena:
             project=self.search.project_discriminator,
         )
         player = frozen(found.player)
-        gains = block_values(self.game.replace(D=player).value, self.splits.held_out) - self.held_out_value
+        gains = self._blocks(measuring.replace(D=player).value, held_out) - self.held_out_value
         return Deviation(player, gains, found.curve, found.settled, 0.0)
 
     def generator_on_value(self, *, known: Sequence[nn.Module] = ()) -> Deviation:
@@ -96,7 +114,7 @@ class Arena:
             return -self.game.replace(G=G).value(x, z)
 
         def score(G: nn.Module) -> float:
-            return self.select_value - mean_value(self.game.replace(G=G).value, self.splits.select)
+            return self.select_value - self._mean(self.game.replace(G=G).value, self.splits.select)
 
         found = best_of(
             self._starts(self.trainable_G, discriminator=False),
@@ -107,7 +125,7 @@ class Arena:
             project=self.search.project_generator,
         )
         player = frozen(max([found.player, *known], key=score))
-        gains = self.held_out_value - block_values(self.game.replace(G=player).value, self.splits.held_out)
+        gains = self.held_out_value - self._blocks(self.game.replace(G=player).value, self.splits.held_out)
         return Deviation(player, gains, found.curve, found.settled, 0.0)
 
     def generator_on_proximal(self, *, lam: float, norm: Norm, known: Sequence[nn.Module] = ()) -> Deviation:
@@ -148,8 +166,8 @@ class Arena:
 
         def follow(G: nn.Module, steps: int) -> None:
             for _ in range(steps):
-                x, z = self.draw()
-                value = proximal_value(self.game.replace(G=G, D=D), self.D, x, z, lam=lam, norm=norm)
+                game, (x, z) = self._fixed(G, self.draw())
+                value = proximal_value(game.replace(D=D), self.D, x, z, lam=lam, norm=norm)
                 gradients = torch.autograd.grad(-value, trainable, allow_unused=True, materialize_grads=True)
                 for parameter, gradient in zip(trainable, gradients, strict=True):
                     parameter.grad = gradient
@@ -165,9 +183,9 @@ class Arena:
         def score(G: nn.Module) -> float:
             follow(G, POLISH * self.search.inner_steps)
             D.eval()
-            value = mean_value(self._proximal(G, D, lam=lam, norm=norm), self.splits.select)
+            value = self._mean(self._proximal(G, D, lam=lam, norm=norm), self.splits.select)
             D.train()
-            return self.select_value - max(value, mean_value(self.game.replace(G=G).value, self.splits.select))
+            return self.select_value - max(value, self._mean(self.game.replace(G=G).value, self.splits.select))
 
         found = ascend(
             start,
@@ -184,23 +202,28 @@ class Arena:
         self, G: nn.Module, warm: nn.Module, batch: Batch, *, lam: float, norm: Norm
     ) -> tuple[Tensor, Found]:
         """V(G*, D*) - V_lam(G, D*) by block, with the inner maximum searched on the batch itself."""
+        game, sample = self._fixed(G, batch)
+
+        def proximal(D: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+            played = game.replace(D=D)
+            return lambda x, z: proximal_value(played, self.D, x, z, lam=lam, norm=norm)
 
         def value(D: nn.Module, x: Tensor, z: Tensor) -> Tensor:
-            return proximal_value(self.game.replace(G=G, D=D), self.D, x, z, lam=lam, norm=norm)
+            return proximal(D)(x, z)
 
         def score(D: nn.Module) -> float:
-            return mean_value(self._proximal(G, D, lam=lam, norm=norm), batch)
+            return self._mean(proximal(D), sample)
 
         def draw() -> Batch:
-            return self._batch(batch[0]), self._batch(batch[1])
+            return self._batch(sample[0]), self._batch(sample[1])
 
         starts = [warm, *[self.trainable_D] * min(2, self.search.restarts)]
         if self.search.restarts > 2:  # far starts, for an inner problem that is not concave
             starts += [self._near(self.trainable_D, FAR, discriminator=True), self._mirrored()]
         inner = best_of(starts, value, score, draw, search=self.search, project=self.search.project_discriminator)
-        pair = block_values(self.game.value, batch)
-        unmoved = block_values(self.game.replace(G=G).value, batch)
-        reached = block_values(self._proximal(G, inner.player, lam=lam, norm=norm), batch)
+        unmoved = self._blocks(game.value, sample)
+        reached = self._blocks(proximal(inner.player), sample)
+        pair = self._blocks(self.game.value, batch)
         return pair - (reached if float(reached.mean()) > float(unmoved.mean()) else unmoved), inner
 
     def _proximal(self, G: nn.Module, D: nn.Module, *, lam: float, norm: Norm) -> Callable[[Tensor, Tensor], Tensor]:

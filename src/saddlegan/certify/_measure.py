@@ -25,6 +25,7 @@ RandomState = int | torch.Generator
 
 BLOCKS = 32  # the held-out sample is cut into blocks; the spread of their gains gives the standard error
 LATENTS = 2048  # at least so many held-out latents: they cost nothing but a forward pass
+SELECT = 1024  # at most so many samples and latents score the players on their way
 
 
 @contextlib.contextmanager
@@ -132,26 +133,31 @@ def split(game: Game, X: Tensor, *, batch_size: int, generator: torch.Generator)
     reference = like(game.D)
     X = X[order.to(X.device)].to(device=reference.device, dtype=reference.dtype)
     half, quarter = n // 2, n // 2 + n // 4
-    latents = [game.sample_latent(max(LATENTS, n // 4), generator) for _ in range(2)]
-    return Splits(X[:half], (X[half:quarter], latents[0]), (X[quarter:], latents[1]))
+    select = game.sample_latent(SELECT, generator)
+    held_out = game.sample_latent(max(LATENTS, n - quarter), generator)
+    return Splits(X[:half], (X[half:quarter][:SELECT], select), (X[quarter:], held_out))
 
 
-def mean_value(value: Callable[[Tensor, Tensor], Tensor], batch: Batch) -> float:
+def mean_value(value: Callable[[Tensor, Tensor], Tensor], batch: Batch, *, graph: bool = True) -> float:
     """Evaluate a value on a sample, in as few pieces as memory needs."""
-    return float(block_values(value, batch, blocks=-(-batch[0].shape[0] // 1024)).mean())
+    return float(block_values(value, batch, blocks=-(-batch[0].shape[0] // SELECT), graph=graph).mean())
 
 
-def block_values(value: Callable[[Tensor, Tensor], Tensor], batch: Batch, *, blocks: int = BLOCKS) -> Tensor:
+def block_values(
+    value: Callable[[Tensor, Tensor], Tensor], batch: Batch, *, blocks: int = BLOCKS, graph: bool = True
+) -> Tensor:
     """Evaluate a value on equal blocks of a sample: (blocks,), float64.
 
-    Each block starts from one seed of its own, so that two values with random penalties meet the same draws.
+    Each block starts from one seed of its own, so that two values with random penalties meet the same draws. Without
+    `graph` the value is computed faster, but a penalty of the user's that differentiates would fail.
     """
     x, z = batch
     blocks = min(blocks, max(2, x.shape[0] // 2))
     values = []
     for index, (x_block, z_block) in enumerate(zip(x.tensor_split(blocks), z.tensor_split(blocks), strict=True)):
         seed_all(index)
-        values.append(value(x_block, z_block).detach().double().cpu())
+        with torch.set_grad_enabled(graph):
+            values.append(value(x_block, z_block).detach().double().cpu())
     return torch.stack(values)
 
 
