@@ -69,7 +69,7 @@ def run(arguments: list[str]) -> int:
         The exit code.
     """
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, prog_name="saddlegan", standalone_mode=False)
     except SaddleganError as error:
         console.complain(str(error))
         return 2
