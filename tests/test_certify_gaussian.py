@@ -168,6 +168,40 @@ def test_bad_input_is_refused_by_name(covariance: np.ndarray, eta: float, radius
         GaussianW2Game(covariance, eta, radius)
 
 
+def test_vanilla_and_lipschitz_gans_of_a_wide_gaussian_have_no_nash_equilibrium_either() -> None:
+    # oracle: quadrature in one dimension; data N(0, 4), generators N(b, a^2) with 0 < a <= 1, 0 <= b <= 1
+    x = np.linspace(-20.0, 20.0, 20_001)
+    dx = x[1] - x[0]
+
+    def density(a: float, b: float) -> np.ndarray:
+        return np.exp(-0.5 * ((x - b) / a) ** 2) / (a * math.sqrt(2 * math.pi))
+
+    real, grid = density(2.0, 0.0), [(a, b) for a in np.linspace(0.3, 1.0, 8) for b in np.linspace(0.0, 1.0, 6)]
+
+    def jensen_shannon(a: float, b: float) -> float:
+        fake = density(a, b)
+        middle = 0.5 * (real + fake)
+        terms = [p * np.log(np.where(p > 0, p, 1.0) / np.maximum(middle, 1e-300)) for p in (real, fake)]
+        return 0.5 * dx * float(sum(term.sum() for term in terms))
+
+    def wasserstein(a: float, b: float) -> float:
+        return dx * float(np.abs(np.cumsum(real - density(a, b)) * dx).sum())
+
+    logit = -0.5 * (x / 2.0) ** 2 - math.log(2.0) + 0.5 * x**2  # log p_X / p_G at G = N(0, 1)
+
+    def vanilla(a: float, b: float) -> float:
+        return dx * float(-(real @ np.logaddexp(0.0, -logit)) - density(a, b) @ np.logaddexp(0.0, logit))
+
+    def lipschitz(a: float, b: float) -> float:
+        return dx * float((real - density(a, b)) @ np.abs(x))
+
+    for best, value, gain in ((jensen_shannon, vanilla, 0.1), (wasserstein, lipschitz, 0.3687)):
+        assert min(grid, key=lambda ab, best=best: best(*ab)) == (1.0, 0.0)  # Stackelberg: the widest, unmoved
+        assert value(1.0, 0.0) - value(1.0, 1.0) > gain - 1e-4  # not Nash: move the mean
+    assert lipschitz(1.0, 0.0) == pytest.approx(wasserstein(1.0, 0.0), abs=1e-6)  # |x| is an optimal critic
+    assert vanilla(1.0, 0.0) == pytest.approx(2 * jensen_shannon(1.0, 0.0) - 2 * math.log(2.0), abs=1e-6)
+
+
 def test_a_pair_outside_the_class_and_a_bad_lambda_are_refused() -> None:
     game = GaussianW2Game(np.eye(2) * 4, 1.0)
     A, b, L, g = game.optimal_pair()

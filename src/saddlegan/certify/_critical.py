@@ -94,4 +94,5 @@ def critical_lambda(
                             known=tuple(known),
                         )
                         known = [player]
-    return summarise(certificates, stats={"norm": norm, "method": "gradient search"})
+    searched = any(certificate.bound != "exact" for certificate in certificates.values())
+    return summarise(certificates, stats={"norm": norm, "method": "gradient search" if searched else "exact"})

@@ -97,8 +97,10 @@ class TwoLayerGame(AbstractExactGame):
             rank = int((spectrum > 1e-12 * spectrum.max()).sum())
         else:
             return None
-        # the class of each player is what its trainable parameters reach; a frozen part would make it smaller
-        if not all(p.requires_grad for p in (*G.parameters(), *D.parameters())):
+        # the class of each player is what its trainable parameters reach: a frozen weight would make it smaller, and
+        # trainable features larger
+        trainable = {id(p) for p in (*G.parameters(), *D.parameters()) if p.requires_grad}
+        if trainable != {id(p) for p in (G.weight, G.mean, *D.parameters())}:
             return None
         if X.ndim != 2 or (D.activation == "polynomial" and X.shape[1] > DENSE):
             return None
