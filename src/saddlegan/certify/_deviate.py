@@ -187,6 +187,8 @@ class Arena:
             D.train()
             return self.select_value - max(value, self._mean(self.game.replace(G=G).value, self.splits.select))
 
+        # an inner discriminator that still lags would make the first generators look best
+        follow(clone(start).train(), self.search.steps)
         found = ascend(
             start,
             loss,
