@@ -87,7 +87,8 @@ def main() -> None:
             done = stop
             game = Game(G, D, objective="vanilla", latent=32)
             started, worked = time.perf_counter(), time.process_time()
-            certificate = certify.proximal_duality_gap(game, X, lam=1.0, search=certify.Search(steps=budget))
+            search = certify.Search(steps=budget, learning_rate=2e-3, evaluations=10)
+            certificate = certify.proximal_duality_gap(game, X, lam=1.0, search=search)
             gaps.append(certificate.gap)
             print(
                 f"seed {seed} at {stop:5d} steps: gap {certificate.gap:.3f} +- {certificate.standard_error:.3f} "
