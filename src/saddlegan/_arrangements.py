@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 TOLERANCE = 1e-10  # |x^T u| / ||x|| below which a point lies on the hyperplane
-CHUNK = 1 << 14  # subsets treated in one batch
+CHUNK = 1 << 10  # subsets treated in one batch
 
 
 def count_subsets(n: int, rank: int) -> int:
@@ -52,19 +52,27 @@ def cells(P: np.ndarray) -> np.ndarray:
     if rank == 1:
         positive = P[:, 0] > 0
         return np.stack([positive, ~positive])
-    found: set[bytes] = set()
+    found: list[np.ndarray] = []
     for rays, zero in _rays(P, rank):
-        for ray, on in zip(rays, zero, strict=True):
-            index = np.flatnonzero(on)
-            local = _all_signs(len(index)) if len(index) == rank - 1 else cells(P[index])
-            pattern = np.repeat((P @ ray > 0)[None], len(local), axis=0)
-            pattern[:, index] = local
-            mirrored = ~pattern
-            mirrored[:, index] = local
-            found.update(np.packbits(row).tobytes() for row in pattern)
-            found.update(np.packbits(row).tobytes() for row in mirrored)
-    packed = np.frombuffer(b"".join(sorted(found)), dtype=np.uint8).reshape(len(found), -1)
-    return np.unpackbits(packed, axis=1)[:, :n].astype(bool)
+        generic = zero.sum(1) == rank - 1
+        found.append(_open(P, rays[generic], zero[generic], _all_signs(rank - 1)))
+        found += [_open(P, rays[[i]], zero[[i]], cells(P[zero[i]])) for i in np.flatnonzero(~generic)]
+    return _distinct(np.concatenate(found), n)
+
+
+def _open(P: np.ndarray, rays: np.ndarray, zero: np.ndarray, local: np.ndarray) -> np.ndarray:
+    """Packed patterns of the cells that touch the rays and their mirrors; `zero` marks equally many points on each."""
+    count, n = zero.shape
+    patterns = np.empty((2, count, len(local), n), dtype=bool)
+    patterns[0] = (rays @ P.T > 0)[:, None, :]
+    patterns[1] = ~patterns[0]
+    where = np.nonzero(zero)[1].reshape(count, local.shape[1])
+    patterns[:, np.arange(count)[:, None, None], np.arange(len(local))[:, None], where[:, None, :]] = local
+    return np.unique(np.packbits(patterns.reshape(-1, n), axis=1), axis=0)
+
+
+def _distinct(packed: np.ndarray, n: int) -> np.ndarray:
+    return np.unpackbits(np.unique(packed, axis=0), axis=1)[:, :n].astype(bool)
 
 
 def _rays(P: np.ndarray, rank: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
