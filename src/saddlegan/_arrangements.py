@@ -88,8 +88,8 @@ def _all_signs(n: int) -> np.ndarray:
     return ((np.arange(2**n)[:, None] >> np.arange(n)) & 1).astype(bool)
 
 
-def sweep(P: Tensor, weights: Tensor) -> tuple[float, Tensor]:
-    """max over unit u in the plane of |sum_i w_i (p_i^T u)_+|, exactly, by one angular sweep.
+def sweep(P: Tensor, weights: Tensor, *, signed: bool = False) -> tuple[float, Tensor]:
+    """Max over unit u in the plane of |sum_i w_i (p_i^T u)_+|, exactly, by one angular sweep.
 
     Between consecutive angles at which some p_i^T u changes sign the sum is a fixed linear function a^T u. Its extremes
     on the arc are a / ||a||, -a / ||a|| where they lie inside, else the end points. O(N log N).
@@ -97,9 +97,10 @@ def sweep(P: Tensor, weights: Tensor) -> tuple[float, Tensor]:
     Args:
         P: points (N, 2), float64.
         weights: signed weights (N,).
+        signed: maximise the sum itself instead of its modulus.
 
     Returns:
-        The maximum and the unit vector (2,) that attains it.
+        The sum at the maximiser, with its sign, and the maximising unit vector (2,).
 
     Example:
         >>> value, u = sweep(torch.tensor([[3.0, 4.0]], dtype=torch.float64), torch.tensor([2.0], dtype=torch.float64))
@@ -129,17 +130,11 @@ def sweep(P: Tensor, weights: Tensor) -> tuple[float, Tensor]:
     left = torch.cat([start[None], angle])
     right = torch.cat([angle, start[None] + math.pi])
     opposite = slope - weighted.sum(0)  # a of the antipodal arc, read at -u
-    candidates = torch.cat([left, right, _inner(slope, left, right), _inner(opposite, left, right)])
-    values = torch.cat(
-        [_along(slope, left), _along(slope, right), _along(slope, candidates[2 * len(left) : 3 * len(left)])]
-        + [_along(opposite, candidates[3 * len(left) :])]
-    ).abs()
-    mirrored = torch.cat([_along(opposite, left), _along(opposite, right)]).abs()
-    if mirrored.max() > values.max():
-        theta = candidates[: 2 * len(left)][mirrored.argmax()] + math.pi
-    else:
-        best = values.argmax()
-        theta = candidates[best] + (math.pi if best >= 3 * len(left) else 0.0)
+    here, there = _inner(slope, left, right), _inner(opposite, left, right)
+    turned = torch.cat([left, right, there])
+    theta = torch.cat([left, right, here, turned + math.pi])
+    values = torch.cat([_along(slope, t) for t in (left, right, here)] + [_along(opposite, t) for t in turned.chunk(3)])
+    theta = theta[(values if signed else values.abs()).argmax()]
     u = torch.stack([theta.cos(), theta.sin()])
     return float((weighted * (P @ u > 0)[:, None]).sum(0) @ u), u
 

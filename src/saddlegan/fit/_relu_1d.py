@@ -62,7 +62,9 @@ def cuts(ascending: Tensor, excess: float) -> tuple[float, float]:
         return float(total[-1]) - (float(total[n - k - 1]) if k < n else 0.0)
 
     below = max(1, bisect.bisect_right(range(1, n + 1), excess, key=lambda k: k * ascending[k - 1] / n - lowest(k) / n))
-    above = max(1, bisect.bisect_right(range(1, n + 1), excess, key=lambda k: highest(k) / n - k * ascending[n - k] / n))
+    above = max(
+        1, bisect.bisect_right(range(1, n + 1), excess, key=lambda k: highest(k) / n - k * ascending[n - k] / n)
+    )
     return (lowest(below) + n * excess) / below, (highest(above) - n * excess) / above
 
 
@@ -123,7 +125,7 @@ def winsorise_sorted(ascending: Tensor, beta: float, *, center: float = 0.0) -> 
 
 
 def stop_loss_discrepancy(x: Tensor, g: Tensor) -> Discrepancy:
-    """sup over s in {-1, +1} and every threshold b of |E (s x - b)_+ - E (s g - b)_+|, exactly.
+    """Sup over s in {-1, +1} and every threshold b of |E (s x - b)_+ - E (s g - b)_+|, exactly.
 
     The difference is piecewise linear in b, so the supremum sits at a sample or at infinity, where it is the difference
     of the means. O(N log N).
@@ -136,7 +138,7 @@ def stop_loss_discrepancy(x: Tensor, g: Tensor) -> Discrepancy:
         An exact `Discrepancy` with witness (s, b): the neuron (s t - b)_+ that tells most.
 
     Example:
-        >>> stop_loss_discrepancy(torch.tensor([1.0, -1.0]), torch.tensor([0.9, -0.9])).value
+        >>> round(stop_loss_discrepancy(torch.tensor([1.0, -1.0]), torch.tensor([0.9, -0.9])).value, 6)
         0.05
     """
     x, g = _sample(x, "x").sort().values, _sample(g, "g").sort().values
@@ -157,8 +159,9 @@ def stop_loss_discrepancy(x: Tensor, g: Tensor) -> Discrepancy:
 def huber_discriminator(result: Winsorised, *, max_neurons: int = MAX_NEURONS) -> TwoLayerDiscriminator:
     """Return the optimal discriminator as a ReLU network with thresholds.
 
-    D is the largest of the tangents of (y - c)^2 at the generated values: a neuron half-way between neighbours, weighted
-    by twice their distance. Above `max_neurons`, tangents at evenly ranked values are kept: still a valid dual point.
+    D is the largest of the tangents of (y - c)^2 at the generated values: a neuron half-way between neighbours,
+    weighted by twice their distance. Above `max_neurons`, tangents at evenly ranked values are kept: still a valid
+    dual point.
 
     Args:
         result: what `winsorise` returned.

@@ -179,7 +179,7 @@ def linear_generator(x: np.ndarray, beta: float, *, max_cuts: int = 500, toleran
             sign = -1.0 if family in (0, 2) else 1.0  # D pays where the data exceed the samples
             rows.append(sign * upper)
             sides.append(sign * target + level)
-            threshold = np.quantile(ascending, 1 - t[i], method="inverted_cdf") if sign > 0 else w * norm.isf(t[i]) + b
+            threshold = np.quantile(ascending, 1 - t[i], method="inverted_cdf") if sign > 0 else w * float(norm.isf(np.clip(t[i], 1e-12, 1 - 1e-12))) + b
             families.append((1 if family < 2 else -1, float(threshold), -sign))
         found = least_distance(np.stack(rows), np.array(sides))
         if found is None:
@@ -187,8 +187,8 @@ def linear_generator(x: np.ndarray, beta: float, *, max_cuts: int = 500, toleran
                 f"`beta` {beta:g} is too small: no linear generator with Gaussian latents satisfies (1) on this "
                 "sample; raise `beta` or use generator='free'"
             )
-        (w, b), lam = found
-        w = max(w, 0.0)
+        y, lam = found
+        w, b = max(float(y[0]), 0.0), float(y[1])
     A, c = np.stack(rows), np.array(sides)
     value = (w**2 + b**2) * size**2
     bound = -(0.25 * float(np.square(A.T @ lam).sum()) + float(c @ lam)) * size**2

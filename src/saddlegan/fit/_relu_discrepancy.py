@@ -24,7 +24,7 @@ ROUNDS = 50
 def relu_discrepancy(
     X: Tensor, G: Tensor, *, n_starts: int = 64, generator: torch.Generator | None = None, bound: bool = True
 ) -> Discrepancy:
-    """sup over ||u|| <= 1 of |E (x^T u)_+ - E (g^T u)_+|: the Hausdorff distance of two zonotopes.
+    """Sup over ||u|| <= 1 of |E (x^T u)_+ - E (g^T u)_+|: the Hausdorff distance of two zonotopes.
 
     Exact in one and two dimensions (an angular sweep, O(N log N)) and wherever all activation patterns can be listed.
     Otherwise a multi-start ascent gives `value`, which some u attains, and a coupling of the samples gives `upper`.
@@ -102,7 +102,7 @@ def ascend(X: Tensor, G: Tensor, *, n_starts: int, generator: torch.Generator | 
         best, champion = torch.where(better, value, best), torch.where(better[:, None], U, champion)
         U = torch.nn.functional.normalize(champion + torch.nn.functional.normalize(slope) / (1.0 + 0.2 * step))
     winner = Projection(math.inf, -math.inf, champion[0])
-    for index in _distinct(champion, best, POLISHED if max(len(X), len(G)) <= LARGE else POLISHED // 4):
+    for index in apart(champion, best, count=POLISHED if max(len(X), len(G)) <= LARGE else POLISHED // 4):
         P, Q = (X, G) if sign[index] > 0 else (G, X)
         found = _climb(champion[index], P, Q)
         if found.lower > winner.lower:
@@ -110,15 +110,15 @@ def ascend(X: Tensor, G: Tensor, *, n_starts: int, generator: torch.Generator | 
     return winner
 
 
-def _distinct(directions: Tensor, values: Tensor, count: int) -> list[int]:
-    """Indices of the best starts, skipping those that ended where a better one did."""
-    kept: list[int] = []
+def apart(directions: Tensor, values: Tensor, *, count: int, cosine: float = 1.0 - 1e-5) -> list[int]:
+    """Return the indices of the highest values, at most `count`, skipping directions beside one already chosen."""
+    chosen: list[int] = []
     for index in values.argsort(descending=True).tolist():
-        if len(kept) == count:
+        if len(chosen) == count:
             break
-        if not kept or float((directions[kept] @ directions[index]).max()) < 1.0 - 1e-6:
-            kept.append(index)
-    return kept
+        if not chosen or float((directions[chosen] @ directions[index]).max()) < cosine:
+            chosen.append(index)
+    return chosen
 
 
 def _climb(u: Tensor, P: Tensor, Q: Tensor) -> Projection:
@@ -131,6 +131,30 @@ def _climb(u: Tensor, P: Tensor, Q: Tensor) -> Projection:
             break
         best = Projection(found.upper, value, u)
     return best
+
+
+def local_maxima(P: Tensor, Q: Tensor, U: Tensor, *, signed: bool, count: int) -> tuple[Tensor, Tensor]:
+    """Cheap local maxima of f(u) = E (p^T u)_+ - E (q^T u)_+, or of |f|, from the directions U: two gradient steps.
+
+    Returns:
+        Up to `count` directions that are not neighbours, and their values of f or |f|, descending; their first is not
+        the global maximum in general.
+    """
+
+    def height(directions: Tensor) -> Tensor:
+        value = support(P, directions) - support(Q, directions)
+        return value if signed else value.abs()
+
+    top = height(U)
+    for _ in range(2):
+        slope = vertex(P, U) - vertex(Q, U)
+        sign = 1.0 if signed else (slope * U).sum(1, keepdim=True).sign()
+        moved = torch.nn.functional.normalize(U + torch.nn.functional.normalize(slope * sign))
+        value = height(moved)
+        better = value > top
+        U, top = torch.where(better[:, None], moved, U), torch.where(better, value, top)
+    chosen = apart(U, top, count=count)
+    return U[chosen], top[chosen]
 
 
 def coupling_bound(X: Tensor, G: Tensor, direction: Tensor) -> float:

@@ -15,7 +15,7 @@ RESOLUTION = 4 * np.finfo(np.float64).eps  # relative distance from the largest 
 
 
 def polynomial_discrepancy(moment: Tensor, mean: Tensor, *, a: float, b: float) -> Discrepancy:
-    """max over ||u|| = 1 of |a u^T Delta u + b delta^T u|, exactly.
+    """Max over ||u|| = 1 of |a u^T Delta u + b delta^T u|, exactly.
 
     Args:
         moment: Delta = M_X - M_G (d, d), symmetric.
@@ -37,7 +37,7 @@ def polynomial_discrepancy(moment: Tensor, mean: Tensor, *, a: float, b: float) 
     q = 0.5 * b * (vectors.T @ mean.double())
     spectrum, linear = a * values.cpu().numpy(), q.cpu().numpy()
     sides = [sphere_maximum(s * spectrum, s * linear) for s in (1.0, -1.0)]
-    value, upper, u = max(sides, key=lambda side: side[0])
+    value, _, u = max(sides, key=lambda side: side[0])
     return Discrepancy(
         max(value, 0.0), max(side[1] for side in sides), vectors @ torch.as_tensor(u).to(vectors), exact=True
     )
@@ -71,7 +71,7 @@ def sphere_maximum(spectrum: np.ndarray, linear: np.ndarray) -> tuple[float, flo
         return 1.0 - 1.0 / max(float(np.linalg.norm(linear / (shift + distance))), 1e-300)
 
     hard = shortfall(low) <= 0.0
-    shift = low if hard or shortfall(high) >= 0.0 else float(brentq(shortfall, low, high, xtol=1e-300, rtol=RESOLUTION))
+    shift = low if hard or shortfall(high) >= 0.0 else float(brentq(shortfall, low, high, xtol=1e-300, rtol=RESOLUTION))  # type: ignore[arg-type]
     u = linear / (shift + distance)
     if hard:
         rest = float(u @ u - u[top] ** 2)
