@@ -179,7 +179,11 @@ def linear_generator(x: np.ndarray, beta: float, *, max_cuts: int = 500, toleran
             sign = -1.0 if family in (0, 2) else 1.0  # D pays where the data exceed the samples
             rows.append(sign * upper)
             sides.append(sign * target + level)
-            threshold = np.quantile(ascending, 1 - t[i], method="inverted_cdf") if sign > 0 else w * float(norm.isf(np.clip(t[i], 1e-12, 1 - 1e-12))) + b
+            threshold = (
+                np.quantile(ascending, 1 - t[i], method="inverted_cdf")
+                if sign > 0
+                else w * float(norm.isf(np.clip(t[i], 1e-12, 1 - 1e-12))) + b
+            )
             families.append((1 if family < 2 else -1, float(threshold), -sign))
         found = least_distance(np.stack(rows), np.array(sides))
         if found is None:

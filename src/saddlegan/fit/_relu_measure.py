@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from saddlegan._arrangements import count_subsets, sweep
-from saddlegan.fit._relu_discrepancy import ENUMERABLE, ascend, local_maxima, relu_discrepancy
+from saddlegan.fit._relu_discrepancy import ENUMERABLE, SEARCH_STARTS, ascend, local_maxima, searched
 from saddlegan.fit._zonotope import farthest_vertex, support
 
 MAX_ROUNDS = 40
@@ -58,7 +58,7 @@ class DirectionMeasure:
 
 
 def solve_measure(
-    X: Tensor, *, beta: float, tolerance: float = 1e-4, generator: torch.Generator | None = None
+    X: Tensor, *, beta: float, tolerance: float | None = None, generator: torch.Generator | None = None
 ) -> DirectionMeasure:
     """Solve the linear program by adding directions u where (1) fails and points e where D exceeds 1.
 
@@ -68,7 +68,7 @@ def solve_measure(
     Args:
         X: real sample (n, d), float64.
         beta: right side of (1).
-        tolerance: relative gap at which to stop.
+        tolerance: relative gap at which to stop; None for 1e-4 in the plane and 1e-3 above.
         generator: source of the initial directions; a fixed seed if None.
 
     Returns:
@@ -82,6 +82,8 @@ def solve_measure(
     """
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     d = X.shape[1]
+    if tolerance is None:
+        tolerance = 1e-4 if d <= 2 else 1e-3
     random = torch.randn(64 * d, d, generator=generator, dtype=X.dtype, device=generator.device).to(X.device)
     lengths = X.norm(dim=1)
     nearby = normalize(X[lengths > 0][:: max(1, len(X) // 128)])
@@ -95,27 +97,27 @@ def solve_measure(
             continue
         rho, v = found
         peak, e, proved = _peak(E, U, v, generator)
-        gain = float(v @ support(X, U)) - beta * float(v.abs().sum())
-        scale = max(peak, 1e-300)
-        bound = max(gain / max(scale, 1.0), 0.0) ** 2 if proved else 0.0
         used, neurons = rho > 0, v != 0
-        radius = float(rho.sum())
-        candidate = DirectionMeasure(
-            E[used], rho[used], radius, max(bound, best.bound), U[neurons], v[neurons] / max(scale, 1.0)
-        )
-        keep_dual = bound < best.bound
-        best = dataclasses.replace(
-            candidate,
-            witnesses=best.witnesses if keep_dual else candidate.witnesses,
-            outer=best.outer if keep_dual else candidate.outer,
-        )
+        radius, scale = float(rho.sum()), max(peak, 1.0)
+        gain = (float(v @ support(X, U)) - beta * float(v.abs().sum())) / scale
+        bound = max(gain, 0.0) ** 2 if proved else 0.0
+        if bound < best.bound:  # an earlier discriminator proved more
+            best = dataclasses.replace(best, directions=E[used], weights=rho[used], radius=radius)
+        else:
+            best = DirectionMeasure(E[used], rho[used], radius, bound, U[neurons], v[neurons] / scale)
         excess, u = _excess(X, E[used], rho[used], pool, beta, generator)
         if peak <= 1.0 + 0.5 * tolerance and excess <= tolerance * max(beta, radius):
             break
         # a column or a row that the optimum does not use may go; the pool they came from stays
         E = torch.cat([E, e]) if len(E) <= CROWDED else torch.cat([E[used], pool, e])
         U = torch.cat([U, u]) if len(U) <= CROWDED else torch.cat([U[neurons], pool, u])
-    return best
+    if best.bound > 0.0 or len(best.outer) == 0:
+        return best
+    peak, _, proved = _peak(best.directions, best.witnesses, best.outer, generator, prove=True)
+    gain = float(best.outer @ support(X, best.witnesses)) - beta * float(best.outer.abs().sum())
+    return dataclasses.replace(
+        best, outer=best.outer / max(peak, 1.0), bound=max(gain / max(peak, 1.0), 0.0) ** 2 if proved else 0.0
+    )
 
 
 def _linear_program(X: Tensor, E: Tensor, U: Tensor, beta: float) -> tuple[Tensor, Tensor] | None:
@@ -130,7 +132,9 @@ def _linear_program(X: Tensor, E: Tensor, U: Tensor, beta: float) -> tuple[Tenso
     return torch.as_tensor(answer.x).to(X), torch.as_tensor(price[len(U) :] - price[: len(U)]).to(X)
 
 
-def _peak(E: Tensor, U: Tensor, v: Tensor, generator: torch.Generator) -> tuple[float, Tensor, bool]:
+def _peak(
+    E: Tensor, U: Tensor, v: Tensor, generator: torch.Generator, *, prove: bool = False
+) -> tuple[float, Tensor, bool]:
     """Max over unit e of D(e), points where D exceeds 1, and whether the maximum is proved."""
     used = v != 0
     U, v = U[used], v[used]
@@ -142,10 +146,9 @@ def _peak(E: Tensor, U: Tensor, v: Tensor, generator: torch.Generator) -> tuple[
     if U.shape[1] == 2:
         value, e = sweep(U, v, signed=True)
         return value, torch.cat([near, e[None]]), True
-    if count_subsets(int((v > 0).sum()), U.shape[1]) <= ENUMERABLE:
-        side = farthest_vertex(plus, minus)
-        return side.upper, torch.cat([near, side.direction[None]]), True
-    found = ascend(plus, minus, n_starts=32, generator=generator)
+    if prove and count_subsets(int((v > 0).sum()), U.shape[1]) <= ENUMERABLE:
+        return farthest_vertex(plus, minus).upper, near, True
+    found = ascend(plus, minus, n_starts=SEARCH_STARTS, generator=generator)
     value = float(support(plus, found.direction[None]) - support(minus, found.direction[None]))
     return max(value, float(height[0])), torch.cat([near, found.direction[None]]), False
 
@@ -160,5 +163,5 @@ def _excess(
     if X.shape[1] == 2:
         value, u = sweep(torch.cat([X, E]), torch.cat([X.new_full((len(X),), 1.0 / len(X)), -rho]))
         return abs(value) - beta, torch.cat([near, u[None]])
-    found = relu_discrepancy(X, G, n_starts=32, generator=generator, bound=False)
-    return found.value - beta, torch.cat([near, normalize(found.witness[None])])
+    worst, u = searched(X, G, generator=generator)
+    return worst - beta, torch.cat([near, normalize(u[None])])

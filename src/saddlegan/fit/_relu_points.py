@@ -20,13 +20,14 @@ from torch.nn.functional import normalize
 
 from saddlegan.errors import SolveError
 from saddlegan.fit._convex import least_distance
-from saddlegan.fit._relu_discrepancy import local_maxima, relu_discrepancy
+from saddlegan.fit._relu_discrepancy import local_maxima, relu_discrepancy, searched
 from saddlegan.fit._zonotope import support
 from saddlegan.results import Solution, Status
 
 POOL = 256  # random directions from which cheap violations are searched
 CUTS_PER_ROUND = 32
 SLACK_WEIGHT = 1e4  # price of a violation that the start brings along; feasible starts never pay it
+BUDGET = 400  # cutting-plane rounds in all
 MAX_ROUNDS = 100  # cutting-plane rounds for one linearisation
 
 
@@ -77,7 +78,7 @@ def match_points(
     beta: float,
     basis: Tensor | None = None,
     max_linearisations: int = 100,
-    tolerance: float = 1e-5,
+    tolerance: float | None = None,
     generator: torch.Generator | None = None,
 ) -> MatchedPoints:
     """Lower (1/m) ||G||^2 from a starting sample by the convex-concave procedure, keeping (1).
@@ -88,12 +89,12 @@ def match_points(
         beta: right side of (1), positive, in data units.
         basis: latents Z (m, k) for the linear generator G = Z W; None for free points.
         max_linearisations: rounds of the outer procedure.
-        tolerance: relative to beta; the constraint is tightened by it so that the answer is feasible, and the procedure
+        tolerance: relative to beta, None for 1e-5 in the plane and 1e-3 above; the constraint is tightened by it so that the answer is feasible, and the procedure
             ends when a round gains less than it.
         generator: source of the search directions; a fixed seed if None.
 
     Returns:
-        `MatchedPoints`; `solution.status` is LOCAL where the inner maximum is exact (d <= 2, or few points), else
+        `MatchedPoints`; unless the budget of rounds was spent, `solution.status` is LOCAL where the inner maximum is exact (d <= 2, or few points), else
         SETTLED, with both sides of the discrepancy in `stats`.
 
     Raises:
@@ -110,6 +111,8 @@ def match_points(
     started = time.perf_counter()
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     m = len(start)
+    if tolerance is None:
+        tolerance = 1e-5 if X.shape[1] <= 2 else 1e-3
     orthonormal = None if basis is None else torch.linalg.qr(basis).Q * math.sqrt(m)
     G = start if orthonormal is None else orthonormal @ (orthonormal.T @ start / m)
     slack = _violation(X, G, beta, generator) > tolerance * beta
@@ -126,12 +129,14 @@ def match_points(
             V, lam, allowed = _subproblem(cuts, level, slack)
             G = V * math.sqrt(m) if orthonormal is None else orthonormal @ V
             found, excess = _violated(X, G, level, cuts.directions[torch.as_tensor(lam > 0)], generator)
-            if excess <= 0.5 * tolerance * beta + 1.1 * allowed:
+            if excess <= 0.5 * tolerance * beta + 1.1 * allowed or rounds >= BUDGET:
                 break
             cuts = cuts.extended(_cuts(X, G, orthonormal, found, anchor=anchor))
         active = torch.as_tensor(np.flatnonzero(lam > 0))
         cuts, lam = cuts.kept(active), lam[lam > 0]
         values.append(float(G.square().sum(1).mean()))
+        if rounds >= BUDGET:
+            break
         if not slack and values[-2] - values[-1] <= tolerance * max(values[-1], beta**2):
             break
         if slack:
@@ -151,6 +156,8 @@ def match_points(
         "solve_seconds": time.perf_counter() - started,
     }
     status = Status.LOCAL if judged.exact else Status.SETTLED
+    if rounds >= BUDGET:
+        status = Status.BUDGET_SPENT
     solution = Solution(value, bound, value - bound, status, stats)
     if judged.value > beta * (1.0 + 1e-3):
         raise SolveError(
@@ -229,7 +236,7 @@ def _subproblem(cuts: _Cuts, level: float, slack: bool) -> tuple[Tensor, np.ndar
 
 
 def _violation(X: Tensor, G: Tensor, level: float, generator: torch.Generator) -> float:
-    return relu_discrepancy(X, G, generator=generator, bound=False).value - level
+    return searched(X, G, generator=generator)[0] - level
 
 
 def _violated(X: Tensor, G: Tensor, level: float, active: Tensor, generator: torch.Generator) -> tuple[Tensor, float]:
@@ -240,5 +247,5 @@ def _violated(X: Tensor, G: Tensor, level: float, active: Tensor, generator: tor
     U = U[excess > 0.1 * excess[0]]
     if float(excess[0]) > 1e-4 * level:
         return U, float(excess[0])
-    worst = relu_discrepancy(X, G, generator=generator, bound=False)
-    return torch.cat([U, normalize(worst.witness[None])]), worst.value - level
+    worst, u = searched(X, G, generator=generator)
+    return torch.cat([U, normalize(u[None])]), worst - level
