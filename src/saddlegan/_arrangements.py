@@ -42,7 +42,19 @@ def cells(P: np.ndarray) -> np.ndarray:
         >>> cells(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])).shape  # three lines cut the plane into six cells
         (6, 3)
     """
-    P = P / np.linalg.norm(P, axis=1, keepdims=True)
+    lines, member, same = _lines(P / np.linalg.norm(P, axis=1, keepdims=True))
+    return _cells_of_lines(lines)[:, member] == same
+
+
+def _lines(P: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Collect unit vectors that lie on one line: the lines, each point's line, and whether it points the same way."""
+    first = np.abs(P @ P.T) >= 1.0 - TOLERANCE
+    leader = first.argmax(axis=1)
+    chosen, member = np.unique(leader, return_inverse=True)
+    return P[chosen], member, (P * P[leader]).sum(1) > 0
+
+
+def _cells_of_lines(P: np.ndarray) -> np.ndarray:
     n = P.shape[0]
     _, spectrum, basis = np.linalg.svd(P, full_matrices=False)
     rank = int((spectrum > TOLERANCE * max(1.0, spectrum[0])).sum())
@@ -56,7 +68,7 @@ def cells(P: np.ndarray) -> np.ndarray:
     for rays, zero in _rays(P, rank):
         generic = zero.sum(1) == rank - 1
         found.append(_open(P, rays[generic], zero[generic], _all_signs(rank - 1)))
-        found += [_open(P, rays[[i]], zero[[i]], cells(P[zero[i]])) for i in np.flatnonzero(~generic)]
+        found += [_open(P, rays[[i]], zero[[i]], _cells_of_lines(P[zero[i]])) for i in np.flatnonzero(~generic)]
     return _distinct(np.concatenate(found), n)
 
 

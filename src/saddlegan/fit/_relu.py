@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from saddlegan._linalg import as_tensor, floating
-from saddlegan.errors import InputError
+from saddlegan.errors import InputError, SolveError
 from saddlegan.fit._base import AbstractWGAN, RandomState, check_beta, check_count, like, read_data, torch_generator
 from saddlegan.fit._relu_1d import huber_discriminator, winsorise
 from saddlegan.fit._relu_1d_program import linear_generator
 from saddlegan.fit._relu_gaussian import match_gaussian
 from saddlegan.fit._relu_measure import solve_measure
-from saddlegan.fit._relu_points import MatchedPoints, match_points
+from saddlegan.fit._relu_points import MatchedPoints, match_points, relaxation_bound
 from saddlegan.game import Game, PathNormPenalty, SecondMomentPenalty
 from saddlegan.networks import LinearGenerator, PointGenerator, TwoLayerDiscriminator
-from saddlegan.results import Solution
+from saddlegan.results import Solution, Status
 
 GeneratorKind = Literal["free", "linear"]
 
@@ -40,7 +40,8 @@ class ReLUWGAN(AbstractWGAN):
     |---|---|---|
     | d = 1, neurons with free thresholds | free | winsorisation: exact, closed form, O(n log n) |
     | d = 1, neurons with free thresholds | linear, g = z w + b | exact, a quadratic program in (w, b) |
-    | d >= 2, no thresholds | free, n points | local optimum from a global start; `bound` is global |
+    | d = 2, no thresholds | free, n points | local optimum beside a global bound that is nearly tight |
+    | d > 2, no thresholds | free, n points | local optimum; constraint searched, bound from a relaxation |
     | d >= 2, no thresholds | linear, g = W^T z | convex in W^T W; cuts by a search |
 
     For thresholds in d >= 2 append a constant column to the data: they then count in ||u|| <= 1.
@@ -151,10 +152,12 @@ def _linear_1d(X: Tensor, beta: float, n_latent: int | None, generator: torch.Ge
 
 
 def _free(X: Tensor, beta: float, n_latent: int | None, generator: torch.Generator) -> _Fitted:
-    """Points from the measure's optimum and from the data themselves, the better of the two local optima."""
+    """Points from the data and, in the plane, from the measure's optimum: the better of the two local optima."""
     del n_latent
-    measure = solve_measure(X, beta=beta, generator=generator)
+    if X.shape[1] > 2:
+        return _free_above(X, beta, generator)
     found = match_points(X, X, beta=beta, generator=generator)
+    measure = solve_measure(X, beta=beta, generator=generator)
     if measure.radius > 0:
         other = match_points(X, measure.points(len(X)), beta=beta, generator=generator)
         found = min(found, other, key=_merit)
@@ -163,6 +166,26 @@ def _free(X: Tensor, beta: float, n_latent: int | None, generator: torch.Generat
     solution = dataclasses.replace(
         solution, bound=bound, gap=solution.value - bound, stats={**solution.stats, "measure_value": measure.radius**2}
     )
+    return _points(found, solution)
+
+
+def _free_above(X: Tensor, beta: float, generator: torch.Generator) -> _Fitted:
+    """Points from the data; should the search end infeasible, from data that are shrunk until (1) holds for certain."""
+    try:
+        found = match_points(X, X, beta=beta, generator=generator)
+        if found.solution.stats["primal_residual"] <= 0.0:
+            return _points(found, found.solution)
+    except SolveError:
+        pass
+    spread = float(torch.linalg.matrix_norm(X, 2)) / len(X) ** 0.5  # E (x^T u)_+ is at most (u^T M u)^(1/2)
+    points = X * max(0.0, 1.0 - beta / max(spread, beta))
+    value, bound = float(points.square().sum(1).mean()), relaxation_bound(X, beta, generator)
+    stats = {"beta": beta, "primal_residual": 0.0, "upper_residual": 0.0, "dual_residual": 0.0, "shrunk": True}
+    solution = Solution(value, bound, value - bound, Status.FEASIBLE, stats)
+    return _Fitted(PointGenerator(points), _discriminator(X[:0], X[:0, 0], None), 1, solution)
+
+
+def _points(found: MatchedPoints, solution: Solution) -> _Fitted:
     return _Fitted(PointGenerator(found.points), _discriminator(found.directions, found.outer, None), 1, solution)
 
 

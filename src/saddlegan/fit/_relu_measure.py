@@ -19,9 +19,10 @@ from scipy.optimize import linprog
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from saddlegan._arrangements import count_subsets, sweep
-from saddlegan.fit._relu_discrepancy import ENUMERABLE, SEARCH_STARTS, ascend, local_maxima, searched
-from saddlegan.fit._zonotope import farthest_vertex, support
+from saddlegan._arrangements import sweep
+from saddlegan.errors import InputError
+from saddlegan.fit._relu_discrepancy import local_maxima
+from saddlegan.fit._zonotope import support
 
 MAX_ROUNDS = 40
 ADDED = 16  # directions of each kind that a round adds
@@ -36,7 +37,7 @@ class DirectionMeasure:
         directions: unit vectors e (k, d).
         weights: rho(e) > 0 (k,); the generator puts mass rho(e) / R on the point R e.
         radius: R = sum of the weights; E ||g||^2 = R^2.
-        bound: no distribution that satisfies (1) has a smaller E ||g||^2; 0 where it could not be proved.
+        bound: no distribution that satisfies (1) has a smaller E ||g||^2.
         witnesses: unit directions u_j (j, d) of the discriminator that proves it.
         outer: its weights v_j (j,), scaled so that D <= 1 on the unit sphere.
     """
@@ -58,21 +59,23 @@ class DirectionMeasure:
 
 
 def solve_measure(
-    X: Tensor, *, beta: float, tolerance: float | None = None, generator: torch.Generator | None = None
+    X: Tensor, *, beta: float, tolerance: float = 1e-4, generator: torch.Generator | None = None
 ) -> DirectionMeasure:
-    """Solve the linear program by adding directions u where (1) fails and points e where D exceeds 1.
+    """Solve the linear program in the plane by adding directions u where (1) fails and points e where D exceeds 1.
 
-    Exact in two dimensions, where both searches are one angular sweep. In more, the searches are multi-start ascents,
-    and the bound is proved only if the discriminator has few enough neurons to enumerate.
+    Both searches end in one angular sweep, so that the bound is proved. Above two dimensions each is a hard problem.
 
     Args:
-        X: real sample (n, d), float64.
+        X: real sample (n, 2), float64.
         beta: right side of (1).
-        tolerance: relative gap at which to stop; None for 1e-4 in the plane and 1e-3 above.
+        tolerance: relative gap at which to stop.
         generator: source of the initial directions; a fixed seed if None.
 
     Returns:
         `DirectionMeasure`.
+
+    Raises:
+        InputError: X does not have two columns.
 
     Example:
         >>> X = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64)
@@ -80,44 +83,37 @@ def solve_measure(
         >>> round(measure.radius, 3), round(measure.bound, 3)
         (0.9, 0.81)
     """
+    if X.ndim != 2 or X.shape[1] != 2:
+        raise InputError(f"`X` must have shape (n, 2), got {tuple(X.shape)}")
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    d = X.shape[1]
-    if tolerance is None:
-        tolerance = 1e-4 if d <= 2 else 1e-3
-    random = torch.randn(64 * d, d, generator=generator, dtype=X.dtype, device=generator.device).to(X.device)
+    random = torch.randn(128, 2, generator=generator, dtype=X.dtype, device=generator.device).to(X.device)
     lengths = X.norm(dim=1)
-    nearby = normalize(X[lengths > 0][:: max(1, len(X) // 128)])
-    E = torch.cat([normalize(random), nearby])
     U = pool = normalize(random)
+    E = torch.cat([pool, -pool, normalize(X[lengths > 0][:: max(1, len(X) // 128)])])
     best = DirectionMeasure(E[:1], E.new_zeros(1), 0.0, 0.0, U[:1], U.new_zeros(1))
     for _ in range(MAX_ROUNDS):
         found = _linear_program(X, E, U, beta)
         if found is None:  # too few points e yet
-            E = torch.cat([E, normalize(torch.randn(24 * d, d, generator=generator, dtype=X.dtype).to(X.device))])
+            more = torch.randn(128, 2, generator=generator, dtype=X.dtype, device=generator.device).to(X.device)
+            E = torch.cat([E, normalize(more)])
             continue
         rho, v = found
-        peak, e, proved = _peak(E, U, v, generator)
+        peak, e = _peak(E, U, v)
         used, neurons = rho > 0, v != 0
         radius, scale = float(rho.sum()), max(peak, 1.0)
         gain = (float(v @ support(X, U)) - beta * float(v.abs().sum())) / scale
-        bound = max(gain, 0.0) ** 2 if proved else 0.0
+        bound = max(gain, 0.0) ** 2
         if bound < best.bound:  # an earlier discriminator proved more
             best = dataclasses.replace(best, directions=E[used], weights=rho[used], radius=radius)
         else:
             best = DirectionMeasure(E[used], rho[used], radius, bound, U[neurons], v[neurons] / scale)
-        excess, u = _excess(X, E[used], rho[used], pool, beta, generator)
+        excess, u = _excess(X, E[used], rho[used], pool, beta)
         if peak <= 1.0 + 0.5 * tolerance and excess <= tolerance * max(beta, radius):
             break
         # a column or a row that the optimum does not use may go; the pool they came from stays
-        E = torch.cat([E, e]) if len(E) <= CROWDED else torch.cat([E[used], pool, e])
+        E = torch.cat([E, e]) if len(E) <= CROWDED else torch.cat([E[used], pool, -pool, e])
         U = torch.cat([U, u]) if len(U) <= CROWDED else torch.cat([U[neurons], pool, u])
-    if best.bound > 0.0 or len(best.outer) == 0:
-        return best
-    peak, _, proved = _peak(best.directions, best.witnesses, best.outer, generator, prove=True)
-    gain = float(best.outer @ support(X, best.witnesses)) - beta * float(best.outer.abs().sum())
-    return dataclasses.replace(
-        best, outer=best.outer / max(peak, 1.0), bound=max(gain / max(peak, 1.0), 0.0) ** 2 if proved else 0.0
-    )
+    return best
 
 
 def _linear_program(X: Tensor, E: Tensor, U: Tensor, beta: float) -> tuple[Tensor, Tensor] | None:
@@ -132,36 +128,21 @@ def _linear_program(X: Tensor, E: Tensor, U: Tensor, beta: float) -> tuple[Tenso
     return torch.as_tensor(answer.x).to(X), torch.as_tensor(price[len(U) :] - price[: len(U)]).to(X)
 
 
-def _peak(
-    E: Tensor, U: Tensor, v: Tensor, generator: torch.Generator, *, prove: bool = False
-) -> tuple[float, Tensor, bool]:
-    """Max over unit e of D(e), points where D exceeds 1, and whether the maximum is proved."""
+def _peak(E: Tensor, U: Tensor, v: Tensor) -> tuple[float, Tensor]:
+    """Max over unit e of D(e), and points where D exceeds 1."""
     used = v != 0
     U, v = U[used], v[used]
     if len(v) == 0:
-        return 0.0, U[:0], True
+        return 0.0, U[:0]
     plus, minus = len(v) * v.clamp_min(0)[:, None] * U, len(v) * (-v).clamp_min(0)[:, None] * U
     near, height = local_maxima(plus, minus, E, signed=True, count=ADDED)
-    near = near[height > 1.0]
-    if U.shape[1] == 2:
-        value, e = sweep(U, v, signed=True)
-        return value, torch.cat([near, e[None]]), True
-    if prove and count_subsets(int((v > 0).sum()), U.shape[1]) <= ENUMERABLE:
-        return farthest_vertex(plus, minus).upper, near, True
-    found = ascend(plus, minus, n_starts=SEARCH_STARTS, generator=generator)
-    value = float(support(plus, found.direction[None]) - support(minus, found.direction[None]))
-    return max(value, float(height[0])), torch.cat([near, found.direction[None]]), False
+    value, e = sweep(U, v, signed=True)
+    return value, torch.cat([near[height > 1.0], e[None]])
 
 
-def _excess(
-    X: Tensor, E: Tensor, rho: Tensor, U: Tensor, beta: float, generator: torch.Generator
-) -> tuple[float, Tensor]:
+def _excess(X: Tensor, E: Tensor, rho: Tensor, U: Tensor, beta: float) -> tuple[float, Tensor]:
     """How far (1) fails, and directions where it does."""
-    G = len(rho) * rho[:, None] * E if len(rho) else X.new_zeros(1, X.shape[1])
+    G = len(rho) * rho[:, None] * E if len(rho) else X.new_zeros(1, 2)
     near, height = local_maxima(X, G, U, signed=False, count=ADDED)
-    near = near[height > beta]
-    if X.shape[1] == 2:
-        value, u = sweep(torch.cat([X, E]), torch.cat([X.new_full((len(X),), 1.0 / len(X)), -rho]))
-        return abs(value) - beta, torch.cat([near, u[None]])
-    worst, u = searched(X, G, generator=generator)
-    return worst - beta, torch.cat([near, normalize(u[None])])
+    value, u = sweep(torch.cat([X, E]), torch.cat([X.new_full((len(X),), 1.0 / len(X)), -rho]))
+    return abs(value) - beta, torch.cat([near[height > beta], u[None]])

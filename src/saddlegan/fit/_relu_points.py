@@ -22,12 +22,13 @@ from saddlegan.errors import SolveError
 from saddlegan.fit._convex import least_distance
 from saddlegan.fit._relu_discrepancy import local_maxima, relu_discrepancy, searched
 from saddlegan.fit._zonotope import support
-from saddlegan.results import Solution, Status
+from saddlegan.results import Discrepancy, Solution, Status
 
 POOL = 256  # random directions from which cheap violations are searched
 CUTS_PER_ROUND = 32
 SLACK_WEIGHT = 1e4  # price of a violation that the start brings along; feasible starts never pay it
-BUDGET = 400  # cutting-plane rounds in all
+MAX_JUDGEMENTS = 5
+BUDGET = 200  # cutting-plane rounds in all
 MAX_ROUNDS = 100  # cutting-plane rounds for one linearisation
 
 
@@ -89,13 +90,13 @@ def match_points(
         beta: right side of (1), positive, in data units.
         basis: latents Z (m, k) for the linear generator G = Z W; None for free points.
         max_linearisations: rounds of the outer procedure.
-        tolerance: relative to beta, None for 1e-5 in the plane and 1e-3 above; the constraint is tightened by it so that the answer is feasible, and the procedure
-            ends when a round gains less than it.
+        tolerance: relative to beta, None for 1e-5 in the plane and 1e-2 above; the constraint is tightened by it so
+            that the answer is feasible, and the procedure ends when a round gains less than it.
         generator: source of the search directions; a fixed seed if None.
 
     Returns:
-        `MatchedPoints`; unless the budget of rounds was spent, `solution.status` is LOCAL where the inner maximum is exact (d <= 2, or few points), else
-        SETTLED, with both sides of the discrepancy in `stats`.
+        `MatchedPoints`; unless the budget of rounds was spent, `solution.status` is LOCAL where the inner maximum is
+        exact (d <= 2, or few points), else SETTLED, with both sides of the discrepancy in `stats`.
 
     Raises:
         SolveError: the start is not feasible and no feasible point was found.
@@ -112,15 +113,15 @@ def match_points(
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     m = len(start)
     if tolerance is None:
-        tolerance = 1e-5 if X.shape[1] <= 2 else 1e-3
+        tolerance = 1e-5 if X.shape[1] <= 2 else 1e-2
     orthonormal = None if basis is None else torch.linalg.qr(basis).Q * math.sqrt(m)
     G = start if orthonormal is None else orthonormal @ (orthonormal.T @ start / m)
     slack = _violation(X, G, beta, generator) > tolerance * beta
     level = beta * (1.0 - tolerance)
     cuts = _cuts(X, G, orthonormal, _seed_directions(X, generator))
     values = [math.inf if slack else float(G.square().sum(1).mean())]
-    rounds, excess = 0, math.inf
-    lam = np.zeros(0)
+    rounds, judgements, lam = 0, 0, np.zeros(0)
+    judged: Discrepancy | None = None
     for _ in range(max_linearisations):
         anchor = G
         cuts = _relinearised(cuts, anchor, orthonormal)
@@ -135,14 +136,19 @@ def match_points(
         active = torch.as_tensor(np.flatnonzero(lam > 0))
         cuts, lam = cuts.kept(active), lam[lam > 0]
         values.append(float(G.square().sum(1).mean()))
-        if rounds >= BUDGET:
-            break
-        if not slack and values[-2] - values[-1] <= tolerance * max(values[-1], beta**2):
-            break
+        settled = not slack and values[-2] - values[-1] <= tolerance * max(values[-1], beta**2)
+        if settled or rounds >= BUDGET:
+            # the searches inside the loop are small ones: let the full one judge, and go on where it finds more
+            judged = relu_discrepancy(X, G, generator=generator)
+            judgements += 1
+            if judged.value <= beta or judgements == MAX_JUDGEMENTS or rounds >= BUDGET:
+                break
+            cuts = cuts.extended(_cuts(X, G, orthonormal, normalize(judged.witness[None]), anchor=anchor))
         if slack:
             slack = _violation(X, G, beta, generator) > tolerance * beta
+    if judged is None:
+        judged = relu_discrepancy(X, G, generator=generator)
     outer = -cuts.signs * torch.as_tensor(lam).to(X)
-    judged = relu_discrepancy(X, G, generator=generator)
     value, bound = values[-1], relaxation_bound(X, beta, generator)
     stats = {
         "beta": beta,

@@ -80,7 +80,11 @@ def project(point: Tensor, P: Tensor, *, tolerance: float = 1e-13) -> Projection
             break
         corners, weights = np.vstack([corners, corner]), np.append(weights, 0.0)
         corners, weights = _affine_minimum(corners, weights)
-        nearest = weights @ corners
+        moved = weights @ corners
+        stalled = float(moved @ moved) >= float(nearest @ nearest) * (1.0 - 1e-15)
+        nearest = moved if moved @ moved < nearest @ nearest else nearest
+        if stalled:
+            break
     size = float(np.linalg.norm(direction))
     unit = direction / size if size > 0 else np.eye(len(target))[0]
     return Projection(float(np.linalg.norm(nearest)), max(best, 0.0), torch.as_tensor(unit).to(P))
