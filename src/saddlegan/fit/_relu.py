@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Any, Literal, get_args
 
@@ -159,8 +160,9 @@ def _free(X: Tensor, beta: float, n_latent: int | None, generator: torch.Generat
     found = match_points(X, X, beta=beta, generator=generator)
     measure = solve_measure(X, beta=beta, generator=generator)
     if measure.radius > 0:
-        other = match_points(X, measure.points(len(X)), beta=beta, generator=generator)
-        found = min(found, other, key=_merit)
+        with contextlib.suppress(SolveError):  # equal weights may leave the constraint; the data never do
+            other = match_points(X, measure.points(len(X)), beta=beta, generator=generator)
+            found = min(found, other, key=_merit)
     solution = found.solution
     bound = max(solution.bound, measure.bound)
     solution = dataclasses.replace(
@@ -171,12 +173,10 @@ def _free(X: Tensor, beta: float, n_latent: int | None, generator: torch.Generat
 
 def _free_above(X: Tensor, beta: float, generator: torch.Generator) -> _Fitted:
     """Points from the data; should the search end infeasible, from data that are shrunk until (1) holds for certain."""
-    try:
+    with contextlib.suppress(SolveError):
         found = match_points(X, X, beta=beta, generator=generator)
         if found.solution.stats["primal_residual"] <= 0.0:
             return _points(found, found.solution)
-    except SolveError:
-        pass
     spread = float(torch.linalg.matrix_norm(X, 2)) / len(X) ** 0.5  # E (x^T u)_+ is at most (u^T M u)^(1/2)
     points = X * max(0.0, 1.0 - beta / max(spread, beta))
     value, bound = float(points.square().sum(1).mean()), relaxation_bound(X, beta, generator)

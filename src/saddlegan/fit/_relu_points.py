@@ -120,7 +120,7 @@ def match_points(
     level = beta * (1.0 - tolerance)
     cuts = _cuts(X, G, orthonormal, _seed_directions(X, generator))
     values = [math.inf if slack else float(G.square().sum(1).mean())]
-    rounds, judgements, lam = 0, 0, np.zeros(0)
+    rounds, judgements, excess, lam = 0, 0, math.inf, np.zeros(0)
     judged: Discrepancy | None = None
     for _ in range(max_linearisations):
         anchor = G
@@ -135,6 +135,8 @@ def match_points(
             cuts = cuts.extended(_cuts(X, G, orthonormal, found, anchor=anchor))
         active = torch.as_tensor(np.flatnonzero(lam > 0))
         cuts, lam = cuts.kept(active), lam[lam > 0]
+        if not slack and excess > 0.5 * tolerance * beta:
+            G = anchor  # the budget ran out between feasible iterates: fall back to the last one
         values.append(float(G.square().sum(1).mean()))
         settled = not slack and values[-2] - values[-1] <= tolerance * max(values[-1], beta**2)
         if settled or rounds >= BUDGET:
