@@ -16,6 +16,8 @@ from saddlegan.errors import InputError
 ESTIMATORS = [
     fit.QuadraticWGAN(n_latent=2),
     fit.LinearWGAN(beta=0.1),
+    fit.PolynomialWGAN(beta=0.1),
+    fit.ReLUWGAN(beta=0.1, random_state=0),
 ]
 # scikit-learn checks that do not apply, by estimator, each with its reason
 EXPECTED_FAILURES: dict[str, dict[str, str]] = {}

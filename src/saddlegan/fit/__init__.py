@@ -1,7 +1,10 @@
 """Door 1, `fit`: find an optimum exactly. Scikit-learn estimators over pure solvers."""
 
 from saddlegan.fit._discrepancy import discrepancy
+from saddlegan.fit._function_space import function_space
 from saddlegan.fit._linear import LinearWGAN
+from saddlegan.fit._polynomial import PolynomialWGAN
 from saddlegan.fit._quadratic import QuadraticWGAN
+from saddlegan.fit._relu import ReLUWGAN
 
-__all__ = ["LinearWGAN", "QuadraticWGAN", "discrepancy"]
+__all__ = ["LinearWGAN", "PolynomialWGAN", "QuadraticWGAN", "ReLUWGAN", "discrepancy", "function_space"]

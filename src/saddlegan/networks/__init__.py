@@ -3,6 +3,7 @@
 Generators map latents (n, k) to samples (n, ...); discriminators map samples (n, ...) to raw outputs (n,) or (n, 1).
 """
 
+from saddlegan.networks._points import PointGenerator
 from saddlegan.networks._theory import (
     MLP,
     AbstractFeatures,
@@ -20,6 +21,7 @@ __all__ = [
     "Activation",
     "FeatureGenerator",
     "LinearGenerator",
+    "PointGenerator",
     "PolynomialFeatures",
     "ReLUFeatures",
     "TwoLayerDiscriminator",

@@ -193,7 +193,7 @@ class PolynomialFeatures(AbstractFeatures):
 
 
 class TwoLayerDiscriminator(nn.Module):
-    """D(x) = sum_j v_j s((x - center)^T u_j), the discriminator of the theory.
+    """D(x) = sum_j v_j s((x - center)^T u_j + b_j), the discriminator of the theory; b = 0 unless `bias`.
 
     Args:
         n_features: d, the length of a sample.
@@ -203,6 +203,7 @@ class TwoLayerDiscriminator(nn.Module):
         a: coefficient of t^2 (polynomial only).
         b: coefficient of t (polynomial only).
         c: constant (polynomial only).
+        bias: whether the neurons have biases b_j, free of the norm bound (theory 1.4, one dimension).
         generator: source of the initial directions; torch's global one if None.
         dtype: of the parameters.
         device: of the parameters.
@@ -217,6 +218,7 @@ class TwoLayerDiscriminator(nn.Module):
     """
 
     center: Tensor
+    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -227,6 +229,7 @@ class TwoLayerDiscriminator(nn.Module):
         a: float = 1.0,
         b: float = 1.0,
         c: float = 0.0,
+        bias: bool = False,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
@@ -239,6 +242,7 @@ class TwoLayerDiscriminator(nn.Module):
         directions = torch.randn(n_neurons, n_features, generator=generator, dtype=dtype, device=device)
         self.directions = nn.Parameter(nn.functional.normalize(directions))
         self.outer = nn.Parameter(torch.zeros(n_neurons, dtype=dtype, device=device))
+        self.bias = nn.Parameter(torch.zeros(n_neurons, dtype=dtype, device=device)) if bias else None
         self.register_buffer("center", torch.zeros(n_features, dtype=dtype, device=device))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -246,6 +250,8 @@ class TwoLayerDiscriminator(nn.Module):
         if self.activation == "polynomial":
             U = nn.functional.normalize(U)
         t = (x - self.center) @ U.T
+        if self.bias is not None:
+            t = t + self.bias
         if self.activation == "quadratic":
             t = t.square()
         elif self.activation == "relu":

@@ -1,0 +1,129 @@
+"""Theory 1.3: the WGAN with a two-layer polynomial discriminator, joint mean and covariance matching."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from saddlegan._linalg import floating, second_moment
+from saddlegan.errors import InputError
+from saddlegan.fit._base import AbstractWGAN, check_beta, like, read_data
+from saddlegan.fit._polynomial_program import SEMIDEFINITE_SIZE, solve_polynomial
+from saddlegan.game import Game, PathNormPenalty, SecondMomentPenalty
+from saddlegan.networks import LinearGenerator, TwoLayerDiscriminator
+
+Solver = Literal["auto", "semidefinite", "closed-form"]
+
+
+class PolynomialWGAN(AbstractWGAN):
+    """The WGAN with a two-layer discriminator of activation a t^2 + b t + c and unit directions.
+
+        minimise E ||G(z)||^2   subject to
+        max over ||u|| = 1 of | a u^T (M_X - M_G) u + b (mu_X - mu_G)^T u |  <=  beta
+
+    A semidefinite program of size d + 1 in the generator's mean and second moment, realised by G(z) = m + F^T z. Above
+    60 columns the closed-form feasible point m = mu_X, P = mu mu^T + (C - (beta/|a|) I)_+ with the gap to a dual bound.
+
+    Args:
+        a: coefficient of t^2; not zero (then use `LinearWGAN`).
+        b: coefficient of t.
+        c: constant; it cancels in every comparison.
+        beta: right side of the constraint, in the units of a t^2 + b t.
+        solver: "semidefinite" (the extra `convex`), "closed-form", or "auto" by the number of columns.
+
+    Attributes:
+        beta_: the right side used.
+        mean_: zeros (d,): nothing is subtracted.
+        components_: the discriminator's unit directions u_j in rows (k, d).
+        eigenvalues_: their weights |v_j| (k,).
+        generator_: `networks.LinearGenerator`.
+        discriminator_: `networks.TwoLayerDiscriminator`, the dual point.
+        solution_: `Solution`; OPTIMAL, or FEASIBLE with the gap of the closed form.
+        game_: the `Game` that the pair plays.
+
+    References:
+        [S22] theorem 3.3; theory 1.3.
+
+    Example:
+        >>> rows = [[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]]
+        >>> model = PolynomialWGAN(beta=0.5, solver="closed-form").fit(rows)  # M = diag(2, 1/2)
+        >>> round(model.solution_.value, 9), round(model.solution_.bound, 9)
+        (1.5, 1.5)
+    """
+
+    def __init__(
+        self, a: float = 1.0, b: float = 1.0, c: float = 0.0, beta: float = 0.1, solver: Solver = "auto"
+    ) -> None:
+        self.a = a
+        self.b = b
+        self.c = c
+        self.beta = beta
+        self.solver = solver
+
+    def fit(self, X: Any, y: object = None) -> PolynomialWGAN:
+        """Solve the WGAN for data X (n, d); `y` is ignored.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            InputError: X or a parameter is unusable.
+            MissingExtraError: the semidefinite program needs cvxpy.
+            SolveError: it was not solved.
+        """
+        del y
+        check_beta(self.beta, auto=False)
+        a, b, c = (_number(name, value) for name, value in (("a", self.a), ("b", self.b), ("c", self.c)))
+        if a == 0.0:
+            raise InputError("`a` must not be 0: without t^2 the discriminator is linear, use LinearWGAN")
+        if self.solver not in get_args(Solver):
+            raise InputError(f"`solver` must be one of {', '.join(get_args(Solver))}, got {self.solver!r}")
+        X = read_data(self, X, reset=True, min_samples=2)
+        centred = second_moment(X, center=True)
+        mean = centred.mean.cpu().numpy()
+        d, beta = len(mean), float(self.beta)
+        covariance = centred.matvec(torch.eye(d, dtype=torch.float64, device=centred.mean.device)).cpu().numpy()
+        moment = 0.5 * (covariance + covariance.T) + np.outer(mean, mean)
+        semidefinite = d <= SEMIDEFINITE_SIZE if self.solver == "auto" else self.solver == "semidefinite"
+        optimum = solve_polynomial(mean, moment, beta, a=a, b=b, semidefinite=semidefinite)
+
+        values, vectors = np.linalg.eigh(optimum.moment - np.outer(optimum.mean, optimum.mean))
+        kept = values > 1e-12 * max(float(values[-1]), 1e-300)
+        factor = (np.sqrt(values[kept]) * vectors[:, kept]).T[::-1].copy()
+        kind = torch.empty(0, dtype=floating(X), device=centred.mean.device)
+        self.generator_ = LinearGenerator(max(1, len(factor)), d, generator=torch.Generator()).to(kind)
+        neurons = len(optimum.outer)
+        self.discriminator_ = TwoLayerDiscriminator(
+            d, max(1, neurons), activation="polynomial", a=a, b=b, c=c, generator=torch.Generator()
+        ).to(kind)
+        with torch.no_grad():
+            self.generator_.weight.zero_()
+            self.generator_.weight[: len(factor)] = torch.as_tensor(factor).to(kind)
+            self.generator_.mean.copy_(torch.as_tensor(optimum.mean))
+            if neurons:
+                self.discriminator_.directions.copy_(torch.as_tensor(optimum.directions))
+                self.discriminator_.outer.copy_(torch.as_tensor(optimum.outer))
+        origin = torch.zeros(d).to(kind)
+        self.solution_ = optimum.solution
+        self.beta_ = beta
+        self.mean_ = like(X, origin)
+        self.components_ = like(X, self.discriminator_.directions.detach().clone())
+        self.eigenvalues_ = like(X, self.discriminator_.outer.detach().abs())
+        self.game_ = Game(
+            self.generator_,
+            self.discriminator_,
+            objective="wasserstein",
+            latent=self.generator_.n_latent,
+            generator_penalty=SecondMomentPenalty(origin),
+            discriminator_penalty=PathNormPenalty(beta),
+        )
+        return self
+
+
+def _number(name: str, value: object) -> float:
+    if not isinstance(value, Real) or isinstance(value, bool) or not np.isfinite(float(value)):
+        raise InputError(f"`{name}` must be a finite number, got {value!r}")
+    return float(value)

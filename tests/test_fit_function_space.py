@@ -1,0 +1,79 @@
+"""Function space: convergence from half the support, the known rate, and the premises."""
+
+import math
+
+import pytest
+import torch
+
+from saddlegan import Status, fit
+from saddlegan.errors import InputError, ObjectiveError
+from saddlegan.objectives import OBJECTIVES
+
+LAGRANGIAN = [name for name, o in OBJECTIVES.items() if o.equilibrium is not None]
+
+
+def half_support(k=20):
+    p = torch.arange(1, k + 1, dtype=torch.float64)
+    start = torch.zeros(k, dtype=torch.float64)
+    start[: k // 2] = 2.0 / k
+    return p / p.sum(), start
+
+
+def test_mass_returns_to_the_missing_half():
+    """Oracle: p_g* = p_d."""
+    p_init = torch.tensor([0.25] * 4 + [0.0] * 4)
+    solution = fit.function_space(torch.full((8,), 0.125), p_init, steps=6_000, step_size=0.1)
+    assert float(solution.stats["total_variation"][0]) == pytest.approx(0.5)
+    assert float(solution.stats["total_variation"][-1]) < 0.02
+    assert solution.status is Status.SETTLED
+    assert solution.value == pytest.approx(math.log(0.5))
+
+
+@pytest.mark.parametrize("objective", LAGRANGIAN)
+@pytest.mark.parametrize("schedule", ["constant", "inverse-sqrt"])
+def test_gap_of_the_averages_obeys_the_known_rate(objective, schedule):
+    """Oracle: the theorem's own right side, evaluated on the trajectory."""
+    p_data, p_init = half_support(8)
+    solution = fit.function_space(p_data, p_init, objective, steps=800, step_size=0.1, schedule=schedule)
+    assert -1e-12 <= solution.gap <= solution.stats["rate_bound"] + 1e-12
+    assert solution.status.ok
+
+
+def test_more_steps_lower_the_rate_bound():
+    p_data, p_init = half_support(8)
+    bounds = [
+        fit.function_space(p_data, p_init, steps=n, step_size=0.5, schedule="inverse-sqrt").stats["rate_bound"]
+        for n in (100, 1600)
+    ]
+    assert bounds[1] < 0.6 * bounds[0]
+
+
+@pytest.mark.parametrize("objective", ["least-squares", "hinge"])
+def test_premises_are_checked(objective):
+    with pytest.raises(ObjectiveError, match="f1"):
+        fit.function_space([0.5, 0.5], [1.0, 0.0], objective)
+
+
+def test_divergence_is_reported():
+    solution = fit.function_space([0.5, 0.5], [1.0, 0.0], "kl", steps=50, step_size=1e200)
+    assert solution.status in (Status.NON_FINITE, Status.BUDGET_SPENT)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (([0.5, 0.6], [1.0, 0.0]), "p_data"),
+        (([0.5, 0.5], [1.0]), "p_init"),
+        (([0.5, float("nan")], [1.0, 0.0]), "p_data"),
+        (([0.5, 0.5], [-1.0, 0.0]), "p_init"),
+    ],
+)
+def test_bad_probabilities(arguments, name):
+    with pytest.raises(InputError, match=name):
+        fit.function_space(*arguments)
+
+
+@pytest.mark.parametrize("option", [{"steps": 0}, {"step_size": 0.0}, {"schedule": "cosine"}])
+def test_bad_options(option):
+    with pytest.raises(InputError, match=f"`{next(iter(option))}`"):
+        fit.function_space([1.0], [1.0], **option)
