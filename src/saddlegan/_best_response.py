@@ -2,14 +2,63 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from saddlegan.errors import InputError
+from saddlegan.networks import TwoLayerDiscriminator
 
 Norm = Literal["sobolev", "l2", "parameters"]
+
+_PIECEWISE_LINEAR = (
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.PReLU,
+    nn.RReLU,
+    nn.ReLU6,
+    nn.Hardtanh,
+    nn.Hardsigmoid,
+    nn.Hardshrink,
+    nn.Softshrink,
+    nn.Threshold,
+)
+
+
+def warn_if_piecewise_linear(D: nn.Module, norm: Norm) -> None:
+    """Warn where the Sobolev distance cannot see part of D: a piecewise linear activation.
+
+    The input gradient of a piecewise linear D does not change with its hidden biases (almost everywhere), so that the
+    distance has no gradient in them and the inner maximum of equation (3) is searched with a wrong slope. Activations
+    that are called as functions inside `forward` are not seen.
+
+    Args:
+        D: the discriminator.
+        norm: the distance in use; only "sobolev" is affected.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
+        ...     warn_if_piecewise_linear(nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1)), "sobolev")
+        >>> "softplus" in str(caught[0].message)
+        True
+    """
+    if norm != "sobolev":
+        return
+    for module in D.modules():
+        relu = isinstance(module, TwoLayerDiscriminator) and module.activation == "relu"
+        if relu or isinstance(module, _PIECEWISE_LINEAR):
+            warnings.warn(
+                f"`D` contains {type(module).__name__}, which is piecewise linear: the Sobolev distance has no "
+                "gradient in the biases before it. Use a smooth activation (softplus with beta=4, SiLU, tanh), or "
+                'norm="l2" or norm="parameters".',
+                UserWarning,
+                stacklevel=3,
+            )
+            return
 
 
 def squared_distance(D_new: nn.Module, D_old: nn.Module, x: Tensor, norm: Norm) -> Tensor:
