@@ -7,6 +7,7 @@ calls the optimiser, and where a scheme needs to look ahead it takes a snapshot 
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -45,15 +46,6 @@ class AbstractRule(abc.ABC):
         InputTypeError: an argument has a wrong type.
         InputError: an optimiser holds a foreign parameter or maximises, `accumulate` < 1, or a bad `group`.
     """
-
-    game: Game
-    opt_G: Optimizer
-    opt_D: Optimizer
-    generator: torch.Generator | None
-    accumulate: int
-    constraint: Constraint | None
-    group: dist.ProcessGroup | None
-    steps_done: int
 
     def __init__(
         self,
@@ -198,13 +190,13 @@ class AbstractRule(abc.ABC):
         summed: tuple[Tensor, ...] = ()
         for loss in losses:
             gradient = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-            summed = gradient if total is None else tuple(torch._foreach_add(summed, gradient))
+            summed = gradient if total is None else tuple(a + b for a, b in zip(summed, gradient, strict=True))
             total = loss.detach() if total is None else total + loss.detach()
         if total is None:
             raise InputError("no loss was given")
         if self.accumulate > 1:
             total = total / self.accumulate
-            summed = tuple(torch._foreach_div(summed, float(self.accumulate)))
+            summed = tuple(g / self.accumulate for g in summed)
         if self.group is not None:
             *averaged, mean = mean_over(self.group, (*summed, total.reshape(1)))
             summed, total = tuple(averaged), mean[0]
@@ -258,9 +250,8 @@ def check_number(name: str, value: float, *, least: float = 0.0, most: float = f
     Raises:
         InputError: it is out of range, NaN or no number.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most or value in (
-        float("inf"),
-    ):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not least <= value <= most or math.isinf(value):
         raise InputError(f"`{name}` must be a finite number in [{least:g}, {most:g}], got {value!r}")
 
 

@@ -15,7 +15,7 @@ from saddlegan.train._snapshot import take
 class Extragradient(AbstractRule):
     """Both players look ahead and then move from their old position with the gradient at the look-ahead point.
 
-        w_{t+1/2} = w_t - a F(w_t),        w_{t+1} = w_t - a F(w_{t+1/2}),        w = (G, D),  F = (grad_G L_G, -grad_D V)
+        w_{t+1/2} = w_t - a F(w_t),    w_{t+1} = w_t - a F(w_{t+1/2}),    w = (G, D),  F = (grad_G L_G, -grad_D V)
 
     On the bilinear game u v with 0 < a < 1 the distance to the solution shrinks by sqrt(1 - a^2 + a^4) a step. Any
     optimiser works: the look-ahead is one full optimiser step, after which parameters and optimiser state are put back,

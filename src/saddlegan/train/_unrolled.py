@@ -48,7 +48,7 @@ class Unrolled(AbstractRule):
         >>> from saddlegan import Game, networks
         >>> G, D = networks.LinearGenerator(2, 3), networks.TwoLayerDiscriminator(3, 4)
         >>> rule = Unrolled(
-        ...     Game(G, D, latent=2), torch.optim.SGD(G.parameters(), 0.1), torch.optim.SGD(D.parameters(), 0.1), steps=3
+        ...     Game(G, D, latent=2), torch.optim.SGD(G.parameters(), 0.1), torch.optim.SGD(D.parameters(), 0.1)
         ... )
         >>> rule.step(torch.ones(8, 3)).discriminator_loss
         0.693147...
@@ -86,15 +86,15 @@ class Unrolled(AbstractRule):
         ascent = _DiscriminatorLoss(self.game)
         descent = _GeneratorLoss(self.game)
         for x_piece, z_piece in zip(self._pieces(x), self._pieces(z), strict=True):
-            weights = {f"D.{name}": p for name, p in self.game.D.named_parameters() if p.requires_grad}
+            weights: dict[str, Tensor] = {
+                f"D.{name}": p for name, p in self.game.D.named_parameters() if p.requires_grad
+            }
             for _ in range(self.steps):
                 loss = functional_call(ascent, weights, (x_piece, z_piece))
                 gradient = torch.autograd.grad(
                     loss, list(weights.values()), create_graph=True, allow_unused=True, materialize_grads=True
                 )
-                weights = {
-                    name: w - self.length * g for (name, w), g in zip(weights.items(), gradient, strict=True)
-                }
+                weights = {name: w - self.length * g for (name, w), g in zip(weights.items(), gradient, strict=True)}
             yield functional_call(descent, weights, (z_piece,))
 
 

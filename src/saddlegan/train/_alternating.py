@@ -68,9 +68,11 @@ class Alternating(AbstractRule):
 
     def _step(self, x: Tensor) -> Step:
         n = len(x) // self.n_critic
-        for batch in x.split(n):
+        z = self._latents(n)
+        discriminator_loss = self._ascend(x[:n], z)
+        for k in range(1, self.n_critic):
             z = self._latents(n)
-            discriminator_loss = self._ascend(batch, z)
+            discriminator_loss = self._ascend(x[k * n : (k + 1) * n], z)
         value = self._generator_penalty(z) - float(discriminator_loss)
         generator_loss = self._descend(self._generator_losses(self._latents(n)))
         return Step(value, float(generator_loss), float(discriminator_loss))

@@ -82,10 +82,10 @@ class Optimistic(AbstractRule):
         before = copies(parameters)
         optimizer.step()
         with torch.no_grad():
-            step = torch._foreach_sub(parameters, before)
-            if name in self._last:
-                torch._foreach_add_(parameters, torch._foreach_sub(step, self._last[name]))
-        self._last[name] = list(step)
+            step = [after - old for after, old in zip(parameters, before, strict=True)]
+            for parameter, now, last in zip(parameters, step, self._last.get(name, step), strict=True):
+                parameter.add_(now - last)
+        self._last[name] = step
 
     def _own_state(self) -> dict[str, Any]:
         return {name: list(step) for name, step in self._last.items()}

@@ -124,6 +124,8 @@ class PrimalDual(AbstractRule):
         check_count("replicas", replicas, least=1)
         if replicas > 1 and accumulate > 1:
             raise InputError("`replicas` and `accumulate` cannot be joined: pieces would mix the replicas")
+        if replicas > 1 and group is not None:
+            raise InputError("`replicas` and `group` cannot be joined: shared real points would mix the replicas")
         if points is not None:
             check_count("points", points, least=1)
         self.weight = weight
@@ -158,7 +160,7 @@ class PrimalDual(AbstractRule):
         with torch.no_grad():
             near = self._real_points(x)
             link, f1 = self.game.objective.link, self.game.objective.f1
-            rise = gather(self.group, -alpha * f1(link(self.game.D(near))).flatten(1).mean(1))
+            rise = gather(self.group, -alpha * f1(link(self.game.D(near))).reshape(len(near), -1).mean(1))
             near = gather(self.group, near if self.features is None else self.features(near))
         seen: list[tuple[Tensor, Tensor]] = []
         losses = self._density_losses(z, near, rise, weight, bandwidths, seen)
