@@ -1,4 +1,4 @@
-"""Each rule against an update written out by hand, and against plain alternating training where it must reduce to it."""
+"""Each rule against an update written out by hand, and against plain alternating training where it reduces to it."""
 
 from __future__ import annotations
 
@@ -176,19 +176,7 @@ def hand_primal_dual(h: Hand, x: Tensor) -> None:
     h.G = h.minus(h.G, h.slope(lambda G: h.loss_G(G, h.D, z) + 4.0 * (target - density(G)).square().mean(), h.G))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "simultaneous",
-        "alternating",
-        "extragradient",
-        "optimistic",
-        "unrolled",
-        "proximal",
-        "proximal-fresh",
-        "primal-dual",
-    ],
-)
+@pytest.mark.parametrize("name", RULES)
 def test_first_three_steps_equal_the_update_written_by_hand(name: str) -> None:
     game = mlp_game()
     h = Hand(game)
@@ -390,35 +378,22 @@ def test_the_proximal_term_moves_every_weight() -> None:
     assert all(change > 1e-8 for key, change in moved.items() if key != "2.bias"), moved
 
 
-@pytest.mark.parametrize("name", ["proximal", "primal-dual"])
-def test_gradients_agree_with_finite_differences(name: str) -> None:
-    """The oracle is a central difference of the reported loss in one weight, everything else fixed."""
+def test_the_proximal_gradient_is_the_difference_quotient_of_the_reported_loss() -> None:
+    """The oracle is a central difference in one hidden bias of D', away from the centre."""
     h, losses, gradient = 1e-5, [], 0.0
     for shift in (0.0, h, -h):
         game = mlp_game()
-        rule: train.AbstractRule
-        if name == "proximal":
-            rule = train.Proximal(game, *sgd(game, lr=0.0), generator=source(), lam=3.0, steps=1)
-            inner = rule.state_dict()["own"]["inner"]
-            inner["0.bias"] += 0.3  # away from the centre
-            inner["0.bias"][1] += shift
-            loss = rule.step(data()).discriminator_loss
-            parameter = game.D[0].bias
-        else:
-            rule = train.PrimalDual(game, *sgd(game, lr=0.0), generator=source(), weight=4.0, bandwidths=(0.8,))
-            # targets are held fixed at the unshifted generator: freeze them through alpha f1 by comparing slopes
-            game.G[0].bias.data[1] += shift
-            step = rule.step(data())
-            loss = step.generator_loss
-            parameter = game.G[0].bias
-        assert parameter.grad is not None
+        rule = train.Proximal(game, *sgd(game, lr=0.0), generator=source(), lam=3.0)
+        inner = rule.state_dict()["own"]["inner"]
+        inner["0.bias"] += 0.3
+        inner["0.bias"][1] += shift
+        step = rule.step(data())
+        assert step.stats["distance"] > 1e-4
+        losses.append(step.discriminator_loss)
         if shift == 0.0:
-            gradient = float(parameter.grad[1])
-        losses.append(loss)
-    if name == "proximal":
-        assert gradient == pytest.approx((losses[1] - losses[2]) / (2 * h), rel=1e-6)
-    else:
-        assert math.isfinite(gradient)
+            assert game.D[0].bias.grad is not None
+            gradient = float(game.D[0].bias.grad[1])
+    assert gradient == pytest.approx((losses[1] - losses[2]) / (2 * h), rel=1e-6)
 
 
 def test_the_density_term_moves_the_generator_as_its_difference_quotient_says() -> None:
@@ -436,6 +411,7 @@ def test_the_density_term_moves_the_generator_as_its_difference_quotient_says() 
 
     f1 = game.objective.f1(game.D(data())).flatten().detach()
     target = density() - f1
+    largest = 0.0
     for parameter, other in zip(game.G.parameters(), plain.G.parameters(), strict=True):
         assert parameter.grad is not None
         assert other.grad is not None
@@ -448,12 +424,8 @@ def test_the_density_term_moves_the_generator_as_its_difference_quotient_says() 
             down = 4.0 * (target - density()).square().mean()
             flat[i] += h
             assert float(term[i]) == pytest.approx(float(up - down) / (2 * h), rel=1e-5, abs=1e-9)
-    assert (
-        max(
-            float((p.grad - q.grad).abs().max()) for p, q in zip(game.G.parameters(), plain.G.parameters(), strict=True)
-        )
-        > 1e-3
-    )  # type: ignore[operator]
+            largest = max(largest, abs(float(term[i])))
+    assert largest > 1e-3
 
 
 def test_kernel_density_against_the_double_sum_and_far_origins() -> None:
@@ -471,7 +443,7 @@ def test_kernel_density_against_the_double_sum_and_far_origins() -> None:
 
 
 def test_bad_input_is_refused() -> None:
-    game, other = mlp_game(), mlp_game(seed=1)
+    game, other, hinge = mlp_game(), mlp_game(seed=1), mlp_game(objective="hinge")
     opt_G, opt_D = sgd(game)
     with pytest.raises(InputError, match="opt_G"):
         train.Alternating(game, opt_D, opt_G)
@@ -506,9 +478,7 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(InputError, match="`group`"):
         train.Alternating(game, opt_G, opt_D, group=object())  # type: ignore[arg-type]
     with pytest.raises(ObjectiveError, match="PrimalDual"):
-        train.PrimalDual(mlp_game(objective="hinge"), opt_G, opt_D) if False else train.PrimalDual(
-            (hinge := mlp_game(objective="hinge")), *sgd(hinge)
-        )
+        train.PrimalDual(hinge, *sgd(hinge))
 
 
 def test_foreign_states_are_refused() -> None:

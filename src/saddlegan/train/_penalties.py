@@ -136,7 +136,7 @@ def spectral_normalise(D: nn.Module, *, gain: float = 1.0) -> nn.Module:
         >>> D = spectral_normalise(nn.Linear(6, 4))
         >>> for _ in range(50):
         ...     _ = D(torch.zeros(1, 6))
-        >>> round(float(torch.linalg.matrix_norm(D.weight, 2)), 4)
+        >>> round(torch.linalg.matrix_norm(D.weight, 2).item(), 4)
         1.0
     """
     check_number("gain", gain, least=1e-12)
