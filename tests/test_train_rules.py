@@ -258,13 +258,13 @@ def test_special_cases_are_plain_alternating_to_the_bit(special: Callable[[Game]
 @pytest.mark.parametrize("name", RULES)
 def test_state_dict_round_trip_to_the_bit(name: str) -> None:
     game = mlp_game()
-    rule = RULES[name](game, source())
+    rule = RULES[name](game, source(), None)
     for seed in range(3):
         rule.step(data(seed=seed))
     saved = copy.deepcopy(rule.state_dict())
     after = [rule.step(data(seed=seed)) for seed in range(3, 6)]
     fresh_game = mlp_game(seed=9)
-    fresh = RULES[name](fresh_game, source(99))
+    fresh = RULES[name](fresh_game, source(99), None)
     fresh.load_state_dict(saved)
     again = [fresh.step(data(seed=seed)) for seed in range(3, 6)]
     assert same_bits(bits(game), bits(fresh_game))
@@ -277,7 +277,7 @@ def test_gradient_accumulation_changes_nothing(name: str) -> None:
     if name == "unrolled":
         pytest.skip("pieces are unrolled by themselves: see its docstring")
     game, cut = mlp_game(), mlp_game()
-    whole, pieces = RULES[name](game, source()), RULES[name](cut, source())
+    whole, pieces = RULES[name](game, source(), None), RULES[name](cut, source(), None)
     pieces.accumulate = 4
     for seed in range(3):
         whole.step(data(16, seed=seed))
@@ -291,7 +291,7 @@ def test_autocast_and_dtypes(name: str, dtype: torch.dtype) -> None:
     game = mlp_game()
     game.G.to(dtype)
     game.D.to(dtype)
-    rule = RULES[name](game, source())
+    rule = RULES[name](game, source(), None)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.float32):
         step = rule.step(data().to(dtype))
     assert math.isfinite(step.value)
@@ -306,7 +306,7 @@ def test_on_cuda(name: str) -> None:
     game, mirror = mlp_game(), mlp_game()
     mirror.G.cuda()
     mirror.D.cuda()
-    rule, other = RULES[name](game, source()), RULES[name](mirror, source())
+    rule, other = RULES[name](game, source(), None), RULES[name](mirror, source(), None)
     for seed in range(3):
         rule.step(data(seed=seed))
         other.step(data(seed=seed).cuda())
@@ -319,7 +319,7 @@ def test_value_and_losses_belong_together(name: str) -> None:
     game = mlp_game()
     game.generator_penalty = lambda G, fake: fake.square().mean()
     before = clone(game)
-    step = RULES[name](game, source()).step(data())
+    step = RULES[name](game, source(), None).step(data())
     z = before.sample_latent(8, source())
     if name in ("simultaneous", "optimistic", "unrolled", "proximal", "primal-dual"):
         assert step.value == pytest.approx(float(before.value(data(), z).detach()), abs=1e-12)

@@ -6,11 +6,13 @@ import copy
 from collections.abc import Callable
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from saddlegan import Game, networks, train
 
-MakeRule = Callable[[Game, torch.Generator], train.AbstractRule]
+Group = dist.ProcessGroup | None
+MakeRule = Callable[[Game, torch.Generator, Group], train.AbstractRule]
 
 
 def mlp_game(seed: int = 0, *, objective: str = "vanilla", activation: str = "softplus") -> Game:
@@ -35,16 +37,22 @@ def sgd(game: Game, *, lr: float = 0.05) -> tuple[torch.optim.Optimizer, torch.o
 
 #: one row per rule and form: what the contract tests run over
 RULES: dict[str, MakeRule] = {
-    "simultaneous": lambda game, source: train.Simultaneous(game, *adam(game), generator=source),
-    "alternating": lambda game, source: train.Alternating(game, *adam(game), generator=source, n_critic=2),
-    "extragradient": lambda game, source: train.Extragradient(game, *adam(game), generator=source),
-    "optimistic": lambda game, source: train.Optimistic(game, *adam(game), generator=source),
-    "unrolled": lambda game, source: train.Unrolled(game, *adam(game), generator=source, steps=2),
-    "proximal": lambda game, source: train.Proximal(game, *adam(game), generator=source, lam=0.5, points=4),
-    "proximal-fresh": lambda game, source: train.Proximal(
-        game, *adam(game), generator=source, lam=0.5, steps=3, persistent=False, rate=0.7, norm="l2"
+    "simultaneous": lambda game, source, group: train.Simultaneous(game, *adam(game), generator=source, group=group),
+    "alternating": lambda game, source, group: train.Alternating(
+        game, *adam(game), generator=source, group=group, n_critic=2
     ),
-    "primal-dual": lambda game, source: train.PrimalDual(game, *adam(game), generator=source, weight=5.0, points=4),
+    "extragradient": lambda game, source, group: train.Extragradient(game, *adam(game), generator=source, group=group),
+    "optimistic": lambda game, source, group: train.Optimistic(game, *adam(game), generator=source, group=group),
+    "unrolled": lambda game, source, group: train.Unrolled(game, *adam(game), generator=source, group=group, steps=2),
+    "proximal": lambda game, source, group: train.Proximal(
+        game, *adam(game), generator=source, group=group, lam=0.5, points=4
+    ),
+    "proximal-fresh": lambda game, source, group: train.Proximal(
+        game, *adam(game), generator=source, group=group, lam=0.5, steps=3, persistent=False, rate=0.7, norm="l2"
+    ),
+    "primal-dual": lambda game, source, group: train.PrimalDual(
+        game, *adam(game), generator=source, group=group, weight=5.0, points=4
+    ),
 }
 
 

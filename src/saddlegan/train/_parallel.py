@@ -25,6 +25,11 @@ def check_group(group: dist.ProcessGroup | None) -> None:
         raise InputError("`group` does not contain this process")
 
 
+def share(group: dist.ProcessGroup | None, count: int) -> int:
+    """This process's share of a count for the whole group, at least 1."""
+    return count if group is None else max(1, count // dist.get_world_size(group))
+
+
 def mean_over(group: dist.ProcessGroup | None, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Average tensors over the group, one flat message for each dtype; the identity without a group."""
     if group is None:

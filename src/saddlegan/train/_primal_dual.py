@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from saddlegan.errors import InputError
 from saddlegan.game import Game
 from saddlegan.results import Step
-from saddlegan.train._parallel import gather
+from saddlegan.train._parallel import gather, share
 from saddlegan.train._rule import AbstractRule, Constraint, check_count, check_number
 
 Schedule = float | Callable[[int], float]
@@ -171,9 +171,10 @@ class PrimalDual(AbstractRule):
 
     def _real_points(self, x: Tensor) -> Tensor:
         parts = x.unflatten(0, (self.replicas, -1))
-        if self.points is None or self.points >= parts.shape[1]:
+        points = parts.shape[1] if self.points is None else share(self.group, self.points)
+        if points >= parts.shape[1]:
             return x
-        return parts[:, :: parts.shape[1] // self.points][:, : self.points].flatten(0, 1)
+        return parts[:, :: parts.shape[1] // points][:, :points].flatten(0, 1)
 
     def _density_losses(
         self,

@@ -16,7 +16,7 @@ from saddlegan._best_response import Norm, squared_distance, warn_if_piecewise_l
 from saddlegan.errors import InputError
 from saddlegan.game import Game
 from saddlegan.results import Step
-from saddlegan.train._parallel import mean_over
+from saddlegan.train._parallel import mean_over, share
 from saddlegan.train._rule import AbstractRule, Constraint, check_count, check_number
 
 
@@ -110,7 +110,10 @@ class Proximal(AbstractRule):
             self._swap()
         elif self.steps > 1 or self.rate < 1.0:
             self._copy_to_other()
-        near = x if self.points is None else x[:: max(1, len(x) // self.points)][: self.points]
+        near = x
+        if self.points is not None:
+            points = share(self.group, self.points)
+            near = x[:: max(1, len(x) // points)][:points]
         distance = torch.zeros(())
         discriminator_loss = torch.zeros(())
         fakes = [self._fake(piece) for piece in self._pieces(z)]

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Optimizer
 
+from saddlegan.errors import InputError
 from saddlegan.game import Game
 from saddlegan.results import Step
+from saddlegan.train._replicas import Replicas
 from saddlegan.train._rule import AbstractRule, Constraint, check_count, check_number
 
 
@@ -72,6 +74,8 @@ class Unrolled(AbstractRule):
         )
         check_count("steps", steps, least=0)
         check_number("length", length)
+        if any(isinstance(module, Replicas) for module in game.D.modules()):
+            raise InputError("`game.D` is `Replicas`, which Unrolled cannot differentiate through; train seed by seed")
         self.steps = steps
         self.length = length
 

@@ -114,8 +114,10 @@ class CTransform:
                 return x.view_as(y)
             trial = x + (length / self.eta)[:, None] * residual
             trial_value, trial_residual = self._ascent(D, trial, flat, y)
-            # a fall within rounding is no fall: it would shrink the step for ever next to the maximum
-            better = trial_value >= value - 8 * torch.finfo(y.dtype).eps * (1.0 + value.abs())
+            # next to the maximum the values differ by rounding only; there the residual decides
+            noise = 8 * torch.finfo(y.dtype).eps * (1.0 + value.abs())
+            calmer = trial_residual.norm(dim=1) <= residual.norm(dim=1)
+            better = (trial_value > value + noise) | ((trial_value >= value - noise) & calmer)
             x = torch.where(better[:, None], trial, x)
             value = torch.where(better, trial_value, value)
             residual = torch.where(better[:, None], trial_residual, residual)
