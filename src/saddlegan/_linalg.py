@@ -27,7 +27,7 @@ PANELS = 4  # the Gram matrix is symmetric: compute its lower block triangle, 62
 
 def floating(X: Any) -> torch.dtype:
     """Return the floating dtype that results for X are given in: its own, or float64 / float32 for integers / bytes."""
-    dtype = X.dtype if isinstance(X, Tensor) else torch.from_numpy(np.empty(0, X.dtype)).dtype
+    dtype = as_tensor(X[:0]).dtype
     if dtype.is_floating_point:
         return dtype
     return torch.float32 if dtype == torch.uint8 else torch.float64
@@ -203,6 +203,18 @@ def second_moment(X: Any, *, center: bool) -> AbstractSecondMoment:
     if not math.isfinite(moment.trace()):
         raise InputError("`X` holds NaN or infinity (or overflows when squared); clean or rescale it first")
     return moment
+
+
+def moment_difference(first: AbstractSecondMoment, second: AbstractSecondMoment) -> tuple[float, Tensor]:
+    """||M_1 - M_2||_2 and the unit vector (d,) that attains it: LAPACK's full spectrum for small d, else Lanczos."""
+    if first.size <= DENSE_SIZE:
+        identity = torch.eye(first.size, dtype=torch.float64, device=first.mean.device)
+        values, vectors = torch.linalg.eigh(first.matvec(identity) - second.matvec(identity).to(identity))
+        vectors = vectors.T
+    else:
+        values, vectors = _lanczos(lambda V: first.matvec(V) - second.matvec(V), first.size, 1, "LM", first.mean.device)
+    top = int(values.abs().argmax())
+    return float(values[top].abs()), vectors[top]
 
 
 def _gram(X: Any, *, center: bool, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:

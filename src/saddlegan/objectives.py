@@ -58,6 +58,10 @@ class Objective:
     def __repr__(self) -> str:
         return f"Objective({self.name!r}, zero_sum={self.zero_sum}, lagrangian={self.equilibrium is not None})"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # f0 and f1 are lambdas, which cannot be pickled; a registered objective is its name
+        return (get, (self.name,)) if OBJECTIVES.get(self.name) is self else super().__reduce__()  # type: ignore
+
     def require_zero_sum(self, purpose: str) -> None:
         """Refuse an objective whose two players do not share one value.
 

@@ -5,6 +5,7 @@ Generators map latents (n, k) to samples (n, ...); discriminators map samples (n
 
 from saddlegan.networks._theory import (
     MLP,
+    AbstractFeatures,
     Activation,
     FeatureGenerator,
     LinearGenerator,
@@ -15,6 +16,7 @@ from saddlegan.networks._theory import (
 
 __all__ = [
     "MLP",
+    "AbstractFeatures",
     "Activation",
     "FeatureGenerator",
     "LinearGenerator",

@@ -5,6 +5,7 @@ Generators map latents (n, k) to samples (n, d); discriminators map samples (n, 
 
 from __future__ import annotations
 
+import abc
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -113,7 +114,15 @@ class FeatureGenerator(nn.Module):
         return self.mean + (self.feature_mean - self.offset) @ self.weight, root @ self.weight
 
 
-class ReLUFeatures(nn.Module):
+class AbstractFeatures(nn.Module, abc.ABC):
+    """A feature map phi from latents (n, n_latent) to (n, k) that knows its own moments for z ~ N(0, I)."""
+
+    @abc.abstractmethod
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Return the exact mean (k,) and covariance (k, k)."""
+
+
+class ReLUFeatures(AbstractFeatures):
     """Random ReLU features phi_j(z) = sqrt(2) (a_j^T z)_+ with rows a_j uniform on the unit sphere.
 
     The first layer of the paper's two-layer ReLU generator; its moments for z ~ N(0, I) are known in closed form (the
@@ -146,7 +155,7 @@ class ReLUFeatures(nn.Module):
         return mean, second - torch.outer(mean, mean)
 
 
-class PolynomialFeatures(nn.Module):
+class PolynomialFeatures(AbstractFeatures):
     """Orthonormal Hermite polynomials of total degree 1 to `degree` in the latents: mean 0 and covariance I exactly.
 
     Args:

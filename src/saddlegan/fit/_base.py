@@ -1,0 +1,149 @@
+"""What the estimators share: reading data of any kind, drawing samples, giving results back in the data's own kind."""
+
+from __future__ import annotations
+
+import abc
+import math
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from saddlegan._linalg import as_tensor
+from saddlegan.errors import InputError, InputTypeError
+from saddlegan.game import Game
+from saddlegan.results import Solution
+
+RandomState = int | np.random.RandomState | torch.Generator | None
+
+
+def torch_generator(random_state: RandomState) -> torch.Generator:
+    """Turn scikit-learn's `random_state` into a torch generator; the global generators are never touched.
+
+    Args:
+        random_state: a seed, a numpy RandomState (one draw is taken from it), a torch.Generator (used as it is), or
+            None for fresh entropy.
+
+    Raises:
+        InputTypeError: anything else.
+    """
+    if isinstance(random_state, torch.Generator):
+        return random_state
+    generator = torch.Generator()
+    if random_state is None:
+        generator.seed()
+    elif isinstance(random_state, np.random.RandomState):
+        generator.manual_seed(int(random_state.randint(2**31 - 1)))
+    elif isinstance(random_state, Integral) and not isinstance(random_state, bool):
+        generator.manual_seed(int(random_state))
+    else:
+        raise InputTypeError(
+            f"`random_state` must be an int, a numpy RandomState, a torch.Generator or None, got {random_state!r}"
+        )
+    return generator
+
+
+def read_data(estimator: BaseEstimator, X: Any, *, reset: bool, min_samples: int = 1) -> Any:
+    """Check X (n, d) and return it as a tensor, array or memmap, without a copy where its type allows.
+
+    Tensors keep their device; everything else goes through scikit-learn's validation.
+
+    Raises:
+        InputError: not two-dimensional, empty, too few rows, complex, or NaN or infinity.
+        InputTypeError: a type that cannot be read (a sparse matrix, say).
+    """
+    if isinstance(X, Tensor):
+        _check_tensor(estimator, X, reset=reset, min_samples=min_samples)
+        return X.detach()
+    try:
+        X = validate_data(estimator, X, reset=reset, dtype="numeric", ensure_min_samples=min_samples)
+    except ValueError as error:
+        raise InputError(f"`X`: {error}") from error
+    except TypeError as error:
+        raise InputTypeError(f"`X`: {error}") from error
+    return X.astype(np.float64) if X.dtype.kind == "b" else X
+
+
+def _check_tensor(estimator: Any, X: Tensor, *, reset: bool, min_samples: int) -> None:
+    if X.ndim != 2:
+        raise InputError(f"`X` must have shape (n, d), got {tuple(X.shape)}; reshape images with X.flatten(1)")
+    n, d = X.shape
+    if n < min_samples or d < 1:
+        raise InputError(f"`X` must have at least {min_samples} rows and 1 column, got shape ({n}, {d})")
+    if X.is_complex() or X.dtype == torch.bool or X.layout != torch.strided:
+        raise InputError(f"`X` must be a dense tensor of real numbers, got {X.dtype} with layout {X.layout}")
+    if reset:
+        estimator.n_features_in_ = d
+    elif estimator.n_features_in_ != d:
+        raise InputError(f"`X` has {d} features, but the estimator was fitted with {estimator.n_features_in_}")
+    # one number instead of a mask as large as the data; it overflows only where squares do
+    if not math.isfinite(float(X.sum(dtype=torch.float64))):
+        raise InputError("`X` contains NaN or infinity; clean it first")
+
+
+def check_beta(beta: object, *, auto: bool) -> None:
+    """Refuse a `beta` that is not a finite number >= 0 (or, if `auto`, the word "auto")."""
+    if auto and isinstance(beta, str) and beta == "auto":
+        return
+    number = isinstance(beta, Real) and not isinstance(beta, bool)
+    if not number or not 0 <= float(beta) < math.inf:  # type: ignore[arg-type]
+        choices = "a finite number >= 0" + (' or "auto"' if auto else "")
+        raise InputError(f"`beta` must be {choices}, got {beta!r}")
+
+
+def check_count(name: str, count: object) -> None:
+    """Refuse a count that is not an integer >= 1."""
+    if not isinstance(count, Integral) or isinstance(count, bool) or int(count) < 1:
+        raise InputError(f"`{name}` must be an integer >= 1, got {count!r}")
+
+
+def like(X: Any, value: Tensor) -> Any:
+    """Give a tensor back in the kind that X has: a tensor for tensors, a numpy array for everything else."""
+    return value.detach() if isinstance(X, Tensor) else value.detach().cpu().numpy()
+
+
+def plain_tensor(estimator: BaseEstimator, X: Any) -> Tensor:
+    """Check new data against a fitted estimator and view them as a tensor."""
+    return as_tensor(read_data(estimator, X, reset=False))
+
+
+class AbstractWGAN(BaseEstimator, abc.ABC):
+    """A WGAN whose optimum is solved for.
+
+    Fitted attributes: `beta_`, `mean_`, `components_`, `eigenvalues_`, `generator_`, `discriminator_`, `solution_` and
+    `game_`.
+    """
+
+    generator_: torch.nn.Module
+    discriminator_: torch.nn.Module
+    game_: Game
+    solution_: Solution
+    mean_: Any
+
+    @abc.abstractmethod
+    def fit(self, X: Any, y: object = None) -> AbstractWGAN:
+        """Solve for the optimum; `y` is ignored."""
+
+    def sample(self, n: int = 1, random_state: RandomState = None) -> Any:
+        """Draw n samples from the optimal generator.
+
+        Args:
+            n: number of samples.
+            random_state: seed, numpy RandomState, torch.Generator, or None for fresh entropy.
+
+        Returns:
+            Samples (n, d), an array or tensor as the training data were, in their floating dtype.
+
+        Raises:
+            InputError: n is not an integer >= 1.
+            NotFittedError: `fit` was not called.
+        """
+        check_is_fitted(self, "generator_")
+        check_count("n", n)
+        with torch.no_grad():
+            fake = self.generator_(self.game_.sample_latent(int(n), torch_generator(random_state)))
+        return like(self.mean_, fake)
