@@ -3,6 +3,7 @@
 Generators map latents (n, k) to samples (n, ...); discriminators map samples (n, ...) to raw outputs (n,) or (n, 1).
 """
 
+from saddlegan.networks._convolutional import ImageDiscriminator, ImageGenerator, spectral_normalise
 from saddlegan.networks._theory import (
     MLP,
     AbstractFeatures,
@@ -19,8 +20,11 @@ __all__ = [
     "AbstractFeatures",
     "Activation",
     "FeatureGenerator",
+    "ImageDiscriminator",
+    "ImageGenerator",
     "LinearGenerator",
     "PolynomialFeatures",
     "ReLUFeatures",
     "TwoLayerDiscriminator",
+    "spectral_normalise",
 ]

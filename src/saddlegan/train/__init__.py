@@ -3,13 +3,14 @@
 The user keeps the loop and calls `rule.step(x)`; `AbstractRule` says what all rules share.
 """
 
+from saddlegan.networks import spectral_normalise
 from saddlegan.train._alternating import Alternating
 from saddlegan.train._average import MovingAverage
 from saddlegan.train._extragradient import Extragradient
 from saddlegan.train._latents import MixedLatent
 from saddlegan.train._noise import InstanceNoise
 from saddlegan.train._optimistic import Optimistic
-from saddlegan.train._penalties import R1, GradientPenalty, WeightClipping, spectral_normalise
+from saddlegan.train._penalties import R1, GradientPenalty, WeightClipping
 from saddlegan.train._primal_dual import PrimalDual, kernel_density
 from saddlegan.train._proximal import Proximal
 from saddlegan.train._replicas import ReplicaLatent, Replicas

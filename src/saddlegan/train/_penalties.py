@@ -1,12 +1,10 @@
-"""Penalties and constraints that bound a discriminator: R1, gradient penalty, weight clipping, spectral norm."""
+"""Penalties and constraints that bound a discriminator: R1, gradient penalty, and weight clipping."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize
 
-from saddlegan.errors import InputError
 from saddlegan.train._rule import check_number
 
 
@@ -101,55 +99,6 @@ class WeightClipping:
     def __call__(self, D: nn.Module) -> None:
         for parameter in D.parameters():
             parameter.clamp_(-self.bound, self.bound)
-
-
-class _Gain(nn.Module):
-    """Multiply a weight by a constant."""
-
-    def __init__(self, gain: float) -> None:
-        super().__init__()
-        self.gain = gain
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return self.gain * weight
-
-
-def spectral_normalise(D: nn.Module, *, gain: float = 1.0) -> nn.Module:
-    """Divide the weight of every linear and convolutional layer of D, in place, by its largest singular value.
-
-    The singular value is torch's power iteration, one round per pass in training mode. Build the optimiser afterwards.
-
-    Args:
-        D: any module.
-        gain: times this, so that ||W||_2 = gain: 1 makes linear layers 1-Lipschitz; small images need about 2.
-
-    Returns:
-        D itself.
-
-    Raises:
-        InputError: D has no such layer, or one is normalised already.
-
-    References:
-        Miyato et al., Spectral Normalization for Generative Adversarial Networks, ICLR 2018.
-
-    Example:
-        >>> D = spectral_normalise(nn.Linear(6, 4))
-        >>> for _ in range(50):
-        ...     _ = D(torch.zeros(1, 6))
-        >>> round(torch.linalg.matrix_norm(D.weight, 2).item(), 4)
-        1.0
-    """
-    check_number("gain", gain, least=1e-12)
-    layers = [m for m in D.modules() if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd))]
-    if not layers:
-        raise InputError("`D` has no linear or convolutional layer to normalise")
-    for layer in layers:
-        if parametrize.is_parametrized(layer, "weight"):
-            raise InputError(f"`D` has a {type(layer).__name__} whose weight is parametrised already")
-        parametrizations.spectral_norm(layer)
-        if gain != 1.0:
-            parametrize.register_parametrization(layer, "weight", _Gain(gain))
-    return D
 
 
 def _input_gradient(D: nn.Module, x: Tensor) -> Tensor:

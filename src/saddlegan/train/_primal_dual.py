@@ -14,7 +14,7 @@ from saddlegan.errors import InputError
 from saddlegan.game import Game
 from saddlegan.results import Step
 from saddlegan.train._parallel import gather, share
-from saddlegan.train._rule import AbstractRule, Constraint, check_count, check_number
+from saddlegan.train._rule import AbstractRule, Constraint, check_count, check_number, evaluating
 
 Schedule = float | Callable[[int], float]
 Bandwidths = Sequence[float] | Callable[[int], Sequence[float]]
@@ -157,7 +157,7 @@ class PrimalDual(AbstractRule):
         if weight == 0.0:
             generator_loss = self._descend(self._generator_losses(z))
             return Step(value, float(generator_loss), float(discriminator_loss), {"density_loss": 0.0, "density": 0.0})
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(self.game.D):
             near = self._real_points(x)
             link, f1 = self.game.objective.link, self.game.objective.f1
             rise = gather(self.group, -alpha * f1(link(self.game.D(near))).reshape(len(near), -1).mean(1))

@@ -17,7 +17,7 @@ from saddlegan.errors import InputError
 from saddlegan.game import Game
 from saddlegan.results import Step
 from saddlegan.train._parallel import mean_over, share
-from saddlegan.train._rule import AbstractRule, Constraint, check_count, check_number
+from saddlegan.train._rule import AbstractRule, Constraint, check_count, check_number, evaluating
 
 
 @final
@@ -138,7 +138,8 @@ class Proximal(AbstractRule):
             if seen is None:
                 yield loss
             else:
-                distance = squared_distance(self.game.D, self._other, near, self.norm)
+                with evaluating(self.game.D, self._other):  # noise and dropout are no part of a distance
+                    distance = squared_distance(self.game.D, self._other, near, self.norm)
                 seen.append(distance.detach())
                 yield loss + 0.5 * self.lam * distance
 

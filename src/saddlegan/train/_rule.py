@@ -7,6 +7,7 @@ calls the optimiser, and where a scheme needs to look ahead it takes a snapshot 
 from __future__ import annotations
 
 import abc
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -227,6 +228,19 @@ class AbstractRule(abc.ABC):
             return 0.0
         penalty = self.game.generator_penalty(self.game.G, self._fake(z)).detach()
         return float(mean_over(self.group, (penalty.reshape(1),))[0])
+
+
+@contextlib.contextmanager
+def evaluating(*players: nn.Module) -> Iterator[None]:
+    """Put players in evaluation mode for a while: dropout and instance noise off, running statistics at rest."""
+    modes = [(module, module.training) for player in players for module in player.modules()]
+    for module, _ in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def trainable(player: nn.Module) -> list[nn.Parameter]:
