@@ -46,8 +46,8 @@ def write(folder: Path, step: int, state: Mapping[str, Any], *, fingerprint: str
     """
     tensors: dict[str, Tensor] = {}
     tree = _pack(state, tensors)
-    metadata = {"tree": json.dumps(tree), "step": str(step), "fingerprint": fingerprint}
-    body = save(tensors, metadata=metadata)
+    # one entry only: safetensors writes several in no fixed order, and the same state must give the same bytes
+    body = save(tensors, metadata={"run": json.dumps({"step": step, "fingerprint": fingerprint, "tree": tree})})
     target = folder / f"step-{step:09d}.ckpt"
     partial = folder / f".{target.name}.{secrets.token_hex(4)}.partial"
     try:
@@ -121,13 +121,12 @@ def _read_one(path: Path, fingerprint: str) -> dict[str, Any]:
     try:
         tensors = load(body)
         size = int.from_bytes(body[:8], "little")
-        metadata = json.loads(body[8 : 8 + size])["__metadata__"]
-        tree = json.loads(metadata["tree"])
+        metadata = json.loads(json.loads(body[8 : 8 + size])["__metadata__"]["run"])
     except (SafetensorError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} cannot be decoded: {error}") from error
     if metadata.get("fingerprint") != fingerprint:
         raise CheckpointError(f"{path} belongs to another run")
-    return _unpack(tree, tensors)
+    return _unpack(metadata["tree"], tensors)
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:

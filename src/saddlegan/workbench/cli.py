@@ -15,7 +15,7 @@ import typer
 
 from saddlegan.errors import SaddleganError
 from saddlegan.workbench import console
-from saddlegan.workbench.commands import data, fit, report, sample, train
+from saddlegan.workbench.commands import compare, data, fit, report, sample, train
 
 app = typer.Typer(
     name="saddlegan",
@@ -49,6 +49,7 @@ app.command("data")(data.data)
 app.command("fit")(fit.fit)
 app.command("train")(train.train)
 app.command("sample")(sample.sample)
+app.command("compare")(compare.compare)
 app.command("report")(report.report)
 
 

@@ -72,8 +72,8 @@ class Session:
             discriminator_penalty=self._r1 if recipe.r1 > 0 else None,
         )
         betas = (recipe.beta1, recipe.beta2)
-        self._opt_G = torch.optim.Adam(self._G.parameters(), recipe.lr_generator, betas=betas)
-        self._opt_D = torch.optim.Adam(self._noise.parameters(), recipe.lr_discriminator, betas=betas)
+        self._opt_G = torch.optim.Adam(self._G.parameters(), recipe.lr_generator, betas=betas, fused=True)
+        self._opt_D = torch.optim.Adam(self._noise.parameters(), recipe.lr_discriminator, betas=betas, fused=True)
         if recipe.start != "random":
             self._collapse(data, int(recipe.start.partition(":")[2]))
         self.rule = make_rule(recipe, game, self._opt_G, self._opt_D)
@@ -162,7 +162,8 @@ class Session:
         opt_G = torch.optim.Adam(self._G.parameters(), 1e-3)
         opt_D = torch.optim.Adam(self._D.parameters(), 1e-3, betas=(0.5, 0.999))
         n = self.recipe.batch * self.recipe.seeds
-        game = Game(self._G, self._noise, objective="vanilla", latent=self.latent)
+        penalty = self._r1 if self.recipe.r1 > 0 else None
+        game = Game(self._G, self._noise, objective="vanilla", latent=self.latent, discriminator_penalty=penalty)
         for _ in range(COLLAPSE_STEPS):
             z = self.latent(n)
             # the last latent coordinate's sign, or its quantile, says which mode
