@@ -146,10 +146,9 @@ def single(seed: int) -> Game:
 
 
 def adam(game: Game) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-    # eps far below the gradients: Adam is then free of the scale that rounding leaves
     return (
-        torch.optim.Adam(game.G.parameters(), 0.01, betas=(0.5, 0.99)),
-        torch.optim.Adam(game.D.parameters(), 0.01, betas=(0.5, 0.99)),
+        torch.optim.Adam(game.G.parameters(), 0.01, betas=(0.5, 0.99), fused=True),  # reads gradients by memory order
+        torch.optim.Adam(game.D.parameters(), 0.01, betas=(0.5, 0.99), fused=True),
     )
 
 

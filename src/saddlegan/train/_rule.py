@@ -202,7 +202,9 @@ class AbstractRule(abc.ABC):
             *averaged, mean = mean_over(self.group, (*summed, total.reshape(1)))
             summed, total = tuple(averaged), mean[0]
         for parameter, gradient in zip(parameters, summed, strict=True):
-            parameter.grad = gradient
+            # fused optimisers read memory as if the gradient lay like the parameter; autograd.grad does not promise it
+            same = gradient.stride() == parameter.stride()
+            parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
         return total
 
     def _ascend(self, x: Tensor, z: Tensor) -> Tensor:
