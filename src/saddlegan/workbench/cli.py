@@ -17,6 +17,8 @@ from saddlegan.errors import SaddleganError
 from saddlegan.workbench import console
 from saddlegan.workbench.commands import compare, data, fit, report, sample, train
 
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
 app = typer.Typer(
     name="saddlegan",
     help="GAN training as a saddle-point problem: solve, train, certify, and look at the result.",
@@ -74,12 +76,13 @@ def run(arguments: list[str]) -> int:
         console.complain(str(error))
         return 2
     except typer.Exit as leave:
-        return leave.exit_code
+        code = leave.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        console.complain("interrupted; nothing half-written is left")
-        return 130
+        code = INTERRUPTED
     except Exception as error:
         return _usage_error(error)
+    if code == INTERRUPTED:  # some versions of typer turn an interrupt into this code themselves
+        console.complain("interrupted")
     return code if isinstance(code, int) else 0
 
 
