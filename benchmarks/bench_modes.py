@@ -2,7 +2,7 @@
 
     python benchmarks/bench_modes.py [seeds] [steps] [rule ...]
 
-One recipe for all rules (networks, latents, optimiser, penalty, noise); only the rule changes. Prints mean and worst over
+One recipe for all rules (networks, latents, optimiser, penalty, noise); only the rule changes. Prints mean and worst of
 the seeds: modes held, share of high quality samples (a perfect sampler: 98.89%), total variation, spread within modes.
 """
 
