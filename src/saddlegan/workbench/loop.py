@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import operator
 import re
 import signal
@@ -29,6 +28,7 @@ from saddlegan.workbench.metrics import MODE_SAMPLES, mode_metrics
 from saddlegan.workbench.runs import Run
 from saddlegan.workbench.session import Session
 
+DIVERGED = 1e8  # no loss of a GAN on scaled data is that large
 SHEETS = 8  # sample sheets over a run
 SHEET_SAMPLES = 400
 SHEET_PICTURES = 16
@@ -122,8 +122,8 @@ def train(
     """Train until the recipe's total number of steps, and leave a run that can be opened, judged or resumed.
 
     A checkpoint is written every `checkpoint_every` steps, at the end, and on SIGINT and SIGTERM, which end the run
-    cleanly after the step in progress. A loss that is NaN or infinite ends it too; the last checkpoint is kept, and the
-    broken step is not saved.
+    cleanly after the step in progress. A loss that is NaN, infinite or above 1e8 ends it too; the last checkpoint is
+    kept, and the broken step is not saved.
 
     Args:
         session: what trains.
@@ -153,7 +153,8 @@ def train(
         while session.steps_done < recipe.steps:
             step = session.step()
             done = session.steps_done
-            if not all(map(math.isfinite, (step.value, step.generator_loss, step.discriminator_loss))):
+            # NaN compares false, so this refuses it too
+            if not all(abs(f) < DIVERGED for f in (step.value, step.generator_loss, step.discriminator_loss)):
                 reason = "non-finite"
                 break
             stop = any([callback.after_step(done, step) for callback in callbacks])

@@ -47,10 +47,7 @@ class Session:
     def __init__(self, recipe: Recipe, data: Data) -> None:
         self.recipe = recipe
         self.scale = scale_of(data)
-        self._rows = torch.from_numpy(np.ascontiguousarray(data.X, dtype=np.float32) - np.float32(self.scale.offset))
-        self._rows /= self.scale.scale
-        if len(self._rows) < 2:
-            raise InputError("`source` must have at least 2 rows")
+        self._X = data.X  # rows are scaled as they are drawn, so that memmaps stay on disk
         seeds = range(recipe.seed, recipe.seed + recipe.seeds)
         self._sources = {
             stream: [torch.Generator().manual_seed(_mixed(seed, number)) for seed in seeds]
@@ -111,11 +108,12 @@ class Session:
         """One batch for each seed, drawn with replacement; as many again for each move of a critic."""
         rounds = self.recipe.n_critic if self.recipe.rule == "alternating" else 1
         chosen = [
-            torch.randint(len(self._rows), (self.recipe.batch,), generator=source)
+            torch.randint(len(self._X), (self.recipe.batch,), generator=source)
             for _ in range(rounds)
             for source in self._sources["data"]
         ]
-        return self._rows[torch.cat(chosen)]
+        rows = np.asarray(self._X[torch.cat(chosen).numpy()], dtype=np.float64)
+        return torch.from_numpy(((rows - self.scale.offset) / self.scale.scale).astype(np.float32))
 
     def generators(self) -> list[nn.Module]:
         """The averaged generator of each seed, in evaluation mode."""

@@ -198,8 +198,8 @@ def _say_ending(run: Run, ending: Ending) -> None:
         raise typer.Exit(128 + ending.signal)
     if ending.reason == "non-finite":
         raise InputError(
-            f"a loss became NaN or infinite in step {ending.done:,}; the last good checkpoint in {run.path} is kept. "
-            "Lower --lr, raise --r1, or train in float32 data without outliers"
+            f"a loss became NaN, infinite or huge in step {ending.done:,}; {run.path} keeps its last good checkpoint. "
+            "Lower --lr, raise --r1, or clean the data of outliers"
         )
     console.say(str(run.path / "report.html"))
 
