@@ -36,7 +36,8 @@ class Recipe(BaseModel):
         beta1: Adam's first decay.
         beta2: Adam's second decay.
         hold: share of the steps with full learning rate; it then falls linearly to 0.
-        average: decay of the generator's moving average, which is what gets sampled.
+        average: decay of the generator's moving average, which is what gets sampled; if None it remembers a tenth of the
+            run, at most a thousand steps.
         r1: weight of R1.
         r1_every: R1 is applied every so many steps, that many times as strong.
         noise: instance noise at the start.
@@ -75,7 +76,7 @@ class Recipe(BaseModel):
     beta1: float = Field(0.5, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
     hold: float = Field(0.5, ge=0, le=1)
-    average: float = Field(0.999, ge=0, lt=1)
+    average: float | None = Field(None, ge=0, lt=1)
     r1: float = Field(5e-4, ge=0, allow_inf_nan=False)
     r1_every: int = Field(1, ge=1)
     noise: float = Field(0.3, ge=0, allow_inf_nan=False)
@@ -99,6 +100,10 @@ class Recipe(BaseModel):
         """Factor of both learning rates in step t: 1 for the first share `hold`, then linearly to 0."""
         done = t / self.steps
         return 1.0 if done <= self.hold else (1.0 - done) / (1.0 - self.hold)
+
+    def average_decay(self) -> float:
+        """Decay of the generator's moving average."""
+        return max(0.0, min(0.999, 1.0 - 10.0 / self.steps)) if self.average is None else self.average
 
     def noise_at(self, t: int) -> float:
         """Standard deviation of the instance noise in step t."""
