@@ -220,6 +220,20 @@ def test_bad_options_are_refused(
     assert under(tmp_path) == []
 
 
+def test_the_command_line_speaks_the_words_of_the_estimator(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    X = data.load("digits").X
+    for options, estimator in (
+        (["--beta", "-1"], fit.QuadraticWGAN(beta=-1.0)),
+        (["--beta", "0.001"], fit.QuadraticWGAN(beta=0.001)),
+        (["--n-latent", "0"], fit.QuadraticWGAN(0)),
+        (["--model", "linear", "--beta", "-1"], fit.LinearWGAN(beta=-1.0)),
+    ):
+        with pytest.raises(SaddleganError) as caught:
+            estimator.fit(X)
+        assert refused(capsys, "fit", "digits", *options, "--out", tmp_path / "r") == str(caught.value)
+    assert under(tmp_path) == []
+
+
 def test_bad_images_are_named_and_skipped_on_request(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     (tmp_path / "pics").mkdir()
@@ -326,8 +340,9 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(capsys, "--version") == (0, [f"saddlegan {__version__}"], "")
     code, lines, _ = call(capsys, "--help")
     assert code == 0
+    assert call(capsys) == (0, lines, "")
     assert {"data", "fit", "sample", "report"} <= {line.split()[0] for line in lines if line.strip()}
-    assert call(capsys, "fit", "--help")[0] == 0
+    assert call(capsys, "fit", "--help")[1][0].startswith("Usage: saddlegan fit")
 
 
 def test_help_imports_nothing_heavy() -> None:
