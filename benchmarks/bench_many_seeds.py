@@ -15,7 +15,7 @@ from saddlegan.workbench import data as sources
 from saddlegan.workbench.recipe import defaults_for, make_recipe
 from saddlegan.workbench.session import Session
 
-SEEDS, ROUNDS, STEPS = 10, 5, 10
+SEEDS, ROUNDS, STEPS = 10, 3, 8
 
 
 def session(seeds: int, data: sources.Data, **options: object) -> Session:
