@@ -36,8 +36,8 @@ class Recipe(BaseModel):
         beta1: Adam's first decay.
         beta2: Adam's second decay.
         hold: share of the steps with full learning rate; it then falls linearly to 0.
-        average: decay of the generator's moving average, which is what gets sampled; if None it remembers a tenth of the
-            run, at most a thousand steps.
+        average: decay of the generator's moving average, which is what gets sampled; if None it remembers a tenth of
+            the run, at most a thousand steps.
         r1: weight of R1.
         r1_every: R1 is applied every so many steps, that many times as strong.
         noise: instance noise at the start.

@@ -83,7 +83,9 @@ def progress(scene: Scene) -> Section | None:
 def modes(scene: Scene) -> Section | None:
     """Which modes are held."""
     data = scene.data
-    if scene.run.config.command != "train" or data is None or data.centers is None or data.sd is None:
+    if scene.run.config.command != "train" or not scene.run.metrics():
+        return None
+    if data is None or data.centers is None or data.sd is None:
         return None
     found = mode_metrics(scene.samples, data.centers, data.sd)
     distance = np.sqrt(((scene.samples[:, None] - data.centers[None]) ** 2).sum(2)) / data.sd
