@@ -62,7 +62,7 @@ class Recipe(BaseModel):
 
     rule: RuleName = "primal-dual"
     objective: str = "non-saturating"
-    steps: int = Field(10_000, ge=1)
+    steps: int = Field(12_000, ge=1)
     batch: int = Field(256, ge=2)
     seed: int = Field(0, ge=0, lt=2**32)
     seeds: int = Field(1, ge=1, le=1000)
