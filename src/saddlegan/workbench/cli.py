@@ -15,7 +15,7 @@ import typer
 
 from saddlegan.errors import SaddleganError
 from saddlegan.workbench import console
-from saddlegan.workbench.commands import certify, data, fit, report, sample
+from saddlegan.workbench.commands import certify, compare, data, fit, report, sample, train
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -52,7 +52,9 @@ def _root(
 app.command("data")(data.data)
 app.command("fit")(fit.fit)
 app.command("certify")(certify.certify)
+app.command("train")(train.train)
 app.command("sample")(sample.sample)
+app.command("compare")(compare.compare)
 app.command("report")(report.report)
 
 

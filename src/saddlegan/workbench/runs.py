@@ -39,6 +39,7 @@ OWN_FILES = frozenset(
         "report.html",
         "report.json",
         "checkpoint",
+        "tensorboard",
     }
 )
 
