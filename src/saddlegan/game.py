@@ -201,10 +201,11 @@ class Game:
         Returns:
             `Gradients`, with zeros for parameters that a loss does not touch.
         """
-        return Gradients(
-            generator=_gradient(self.generator_loss(z), self.G),
-            discriminator=_gradient(self.discriminator_loss(x, self.G(z).detach()), self.D),
-        )
+        with torch.enable_grad():  # a caller's no_grad must not turn gradients into silent zeros
+            return Gradients(
+                generator=_gradient(self.generator_loss(z), self.G),
+                discriminator=_gradient(self.discriminator_loss(x, self.G(z).detach()), self.D),
+            )
 
 
 def _gradient(loss: Tensor, player: nn.Module) -> tuple[Tensor, ...]:

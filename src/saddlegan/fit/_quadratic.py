@@ -372,7 +372,7 @@ class QuadraticWGAN(DensityMixin, AbstractWGAN):
         quadratic = centred.square().sum(1) / self.beta_ - projected.square() @ (1.0 / self.beta_ - 1.0 / values)
         log_determinant = values.log().sum() + (len(mean) - len(values)) * math.log(self.beta_)
         density = -0.5 * (quadratic + log_determinant + len(mean) * math.log(2.0 * math.pi))
-        return like(self.mean_, density)
+        return like(self.mean_, density.to(torch.as_tensor(self.mean_)))
 
     def score(self, X: Any, y: object = None) -> float:  # type: ignore[override]
         """Mean of `score_samples`; `y` is ignored."""

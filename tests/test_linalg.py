@@ -1,0 +1,111 @@
+"""Oracle: numpy's covariance and LAPACK's full eigendecomposition in float64."""
+
+import numpy as np
+import pytest
+import torch
+
+from saddlegan import _linalg
+from saddlegan._linalg import DenseMoment, RowMoment, moment_difference, second_moment
+from saddlegan.errors import InputError
+
+
+def data(n, d, dtype="float64", seed=0, offset=3.0):
+    rng = np.random.default_rng(seed)
+    return (rng.standard_normal((n, d)) * np.linspace(1, 2, d) + offset).astype(dtype)
+
+
+def exact(X, center):
+    X = np.asarray(X, dtype=np.float64)
+    mean = X.mean(0) if center else np.zeros(X.shape[1])
+    return mean, (X - mean).T @ (X - mean) / len(X)
+
+
+@pytest.mark.parametrize("center", [True, False])
+@pytest.mark.parametrize("shape", [(40, 7), (7, 40), (20, 20)])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "uint8", "int64", "float16"])
+def test_second_moment_of_any_shape_and_type(shape, center, dtype):
+    X = data(*shape, dtype=dtype, offset=30.0)
+    mean, M = exact(X, center)
+    moment = second_moment(X, center=center)
+    assert isinstance(moment, RowMoment if shape[1] > shape[0] else DenseMoment)
+    np.testing.assert_allclose(moment.mean.numpy(), mean, atol=1e-10)
+    identity = torch.eye(shape[1], dtype=torch.float64)
+    np.testing.assert_allclose(moment.matvec(identity).numpy(), M, atol=1e-9 * np.abs(M).max())
+    assert moment.trace() == pytest.approx(np.trace(M))
+
+
+def test_blocks_and_panels_change_nothing(monkeypatch):
+    """The shift by the first block's mean must not cost digits when the blocks differ."""
+    X = np.concatenate([data(50, 12), data(50, 12, seed=1, offset=1e4)])
+    _, M = exact(X, True)
+    monkeypatch.setattr(_linalg, "BLOCK_ELEMENTS", 12 * 7)
+    monkeypatch.setattr(_linalg, "DENSE_SIZE", 4)
+    moment = second_moment(X, center=True)
+    np.testing.assert_allclose(moment.matvec(torch.eye(12, dtype=torch.float64)).numpy(), M, rtol=1e-9, atol=1e-3)
+
+
+def test_a_large_mean_costs_no_digits():
+    X = data(500, 5) + 1e6
+    _, M = exact(X, True)
+    moment = second_moment(X, center=True)
+    np.testing.assert_allclose(moment.matvec(torch.eye(5, dtype=torch.float64)).numpy(), M, atol=1e-8)
+
+
+@pytest.mark.parametrize("shape", [(300, 60), (60, 300)])
+@pytest.mark.parametrize("lanczos", [False, True])
+def test_leading_eigenpairs(shape, lanczos, monkeypatch):
+    if lanczos:
+        monkeypatch.setattr(_linalg, "DENSE_SIZE", 8)
+    X = data(*shape)
+    _, M = exact(X, True)
+    values = np.linalg.eigvalsh(M)[::-1]
+    moment = second_moment(X, center=True)
+    pairs = moment.eigenpairs(9)
+    np.testing.assert_allclose(pairs.values.numpy(), values[:9], rtol=1e-10)
+    V = pairs.vectors
+    torch.testing.assert_close(V @ V.T, torch.eye(9, dtype=torch.float64), atol=1e-9, rtol=0)
+    assert pairs.residual <= 1e-9 * values[0]
+    factor = (pairs.values - 0.5).sqrt()[:, None] * V
+    expected = np.linalg.norm(M - (factor.T @ factor).numpy(), 2)
+    assert moment.spectral_distance(factor) == pytest.approx(expected, rel=1e-9)
+
+
+def test_eigenpairs_beyond_the_rank_are_zero():
+    pairs = second_moment(data(4, 30), center=True).eigenpairs(9)
+    assert pairs.values.shape == (9,)
+    assert float(pairs.values[3:].max()) <= 1e-12
+    assert pairs.residual <= 1e-12
+
+
+@pytest.mark.parametrize("lanczos", [False, True])
+def test_moment_difference(lanczos, monkeypatch):
+    if lanczos:
+        monkeypatch.setattr(_linalg, "DENSE_SIZE", 4)
+    X, Y = data(80, 20), data(15, 20, seed=1, offset=2.0)
+    value, witness = moment_difference(second_moment(X, center=False), second_moment(Y, center=False))
+    gap = exact(X, False)[1] - exact(Y, False)[1]
+    assert value == pytest.approx(np.linalg.norm(gap, 2), rel=1e-9)
+    assert abs(witness.numpy() @ gap @ witness.numpy()) == pytest.approx(value, rel=1e-9)
+
+
+def test_memory_maps_and_foreign_byte_orders(tmp_path):
+    X = data(30, 4)
+    path = tmp_path / "x.npy"
+    np.save(path, X)
+    _, M = exact(X, True)
+    for view in (np.load(path, mmap_mode="r"), X.astype(">f8"), X[::-1], np.asfortranarray(X)):
+        moment = second_moment(view, center=True)
+        np.testing.assert_allclose(moment.matvec(torch.eye(4, dtype=torch.float64)).numpy(), M, rtol=1e-12)
+
+
+def test_nan_is_refused():
+    X = data(10, 3)
+    X[4, 1] = np.nan
+    with pytest.raises(InputError, match="NaN"):
+        second_moment(X, center=True)
+
+
+def test_large_float32_data_are_multiplied_in_float32():
+    assert _linalg.working_dtype(np.empty((2000, 1500), np.float32)) == torch.float32
+    assert _linalg.working_dtype(np.empty((2000, 1500), np.float64)) == torch.float64
+    assert _linalg.working_dtype(np.empty((2000, 500), np.uint8)) == torch.float64
