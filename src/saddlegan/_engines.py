@@ -1,8 +1,8 @@
 """Sums over row blocks, on one core, on threads, on `torch.distributed` ranks or on Dask workers.
 
-Everything that large data are asked for is a sum over rows: a Gram matrix, a product with a few vectors. A `Kernel` says
-what one block adds, a `Blocks` says how the rows are read, an engine says where. A `Journal` keeps finished passes and
-the running one on disk, so that a killed computation goes on from where it was, with the same bits.
+All that is asked of large data is a sum over rows: a Gram matrix, a product with a few vectors. A kernel says what one
+block adds, `Blocks` how the rows are read, an engine where. A `Journal` keeps finished passes and the running one on
+disk, so that a killed computation goes on from where it was, with the same bits.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from saddlegan.errors import InputError, InputTypeError, MissingExtraError
 
 Totals = tuple[Tensor, ...]
 Progress = Callable[[str, int, int], None]
-LEGS = 16  # parts of a pass between which progress is told and a journal may be written
 SAVE_SECONDS = 5.0
 
 
@@ -37,12 +36,12 @@ class AbstractBlocks(abc.ABC):
     shape: tuple[int, int]
 
     @abc.abstractmethod
-    def block_rows(self) -> int:
-        """Rows in a block."""
+    def leg_rows(self) -> int:
+        """Rows after which a pass may pause: a multiple of a block, or n if reading cannot start in the middle."""
 
     @abc.abstractmethod
-    def read(self, start: int, stop: int) -> Iterator[Tensor]:
-        """Yield the rows start to stop as one or more tensors (m, d)."""
+    def blocks(self, start: int, stop: int, part: int, parts: int) -> Iterator[Tensor]:
+        """Yield every parts-th block (m, d) of the rows start to stop, beginning with block `part`."""
 
     @abc.abstractmethod
     def delayed(self, start: int, stop: int) -> list[Any]:
@@ -90,10 +89,8 @@ class AbstractEngine(abc.ABC):
 
 def _sum_part(blocks: AbstractBlocks, kernel: AbstractKernel, start: int, stop: int, part: int, parts: int) -> Totals:
     totals = kernel.start()
-    step = blocks.block_rows()
-    for low in range(start + part * step, stop, parts * step):
-        for block in blocks.read(low, min(low + step, stop)):
-            kernel.add(totals, block)
+    for block in blocks.blocks(start, stop, part, parts):
+        kernel.add(totals, block)
     return totals
 
 
@@ -274,8 +271,8 @@ class Passes:
     def run(self, blocks: AbstractBlocks, kernel: AbstractKernel) -> Totals:
         """Return the totals of the kernel over all rows."""
         started = time.perf_counter()
-        n, step = blocks.shape[0], blocks.block_rows()
-        leg = n if self.journal is None and self.progress is None else -(-n // (LEGS * step)) * step
+        n = blocks.shape[0]
+        leg = n if self.journal is None and self.progress is None else blocks.leg_rows()
         key = hashlib.sha256(f"{kernel.fingerprint()} {blocks.fingerprint()} {leg}".encode()).hexdigest()
         path, done, totals = (Path(), 0, None) if self.journal is None else self.journal.next(key)
         saved = time.monotonic()

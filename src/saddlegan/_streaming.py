@@ -6,44 +6,19 @@ Bytes are summed in integers, so their Gram matrix is exact and every engine ret
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from saddlegan._engines import AbstractBlocks, AbstractKernel, Passes, Totals
-from saddlegan._linalg import PANELS, AbstractSecondMoment, DenseMoment, Eigenpairs
+from saddlegan._gram import add_gram, signed_bytes, symmetrised
+from saddlegan._lanczos import OVERSAMPLING, Krylov, block_lanczos, orthonormal, random_block
+from saddlegan._linalg import AbstractSecondMoment, DenseMoment, Eigenpairs, recentred
 from saddlegan.errors import InputError, SolveError
 
 GRAM_SIZE = 4096  # above, d x d is not formed: 128 MiB in float64 here, and growing with d^2
-INTEGER_ROWS = 1 << 16  # 2^16 products of two signed bytes stay below 2^31
-FLOAT_ROWS = 1 << 10  # 2^10 products of two signed bytes are exact in float32: 2^10 * 2^14 = 2^24
-OVERSAMPLING = 16
-MAX_PASSES = 48
-BASIS_BLOCKS = 12  # blocks of the Lanczos basis before it restarts
-
-
-@functools.cache
-def integer_products() -> bool:
-    """Whether this machine multiplies signed bytes into 32-bit integers without saturation."""
-    extremes = torch.tensor([-128, 127, -128, -127], dtype=torch.int8).repeat(8, 16)
-    try:
-        product = torch._int_mm(extremes, extremes.T.contiguous())
-    except (RuntimeError, AttributeError):
-        return False
-    return bool((product == extremes.int() @ extremes.T.int()).all())
-
-
-def _byte_gram(block: Tensor, low: int, high: int) -> Tensor:
-    """Rows low to high of the lower triangle of sum (x - 128)(x - 128)^T over bytes x (m, d), exactly."""
-    signed = (block ^ 128).view(torch.int8)
-    if block.device.type == "cpu" and integer_products():
-        return torch._int_mm(signed[:, low:high].T.contiguous(), signed[:, :high])
-    parts = [part[:, low:high].float().T @ part[:, :high].float() for part in signed.split(FLOAT_ROWS)]
-    return functools.reduce(torch.add, (part.double() for part in parts))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,18 +42,10 @@ class GramKernel(AbstractKernel):
 
     def add(self, totals: Totals, block: Tensor) -> None:
         total, matrix = totals
-        d = block.shape[1]
-        edges = [d * p // PANELS for p in range(PANELS + 1)] if d > 1024 else [0, d]
-        if block.dtype == torch.uint8:
-            total += block.sum(0, dtype=torch.int64) - 128 * len(block)
-            for part in block.split(INTEGER_ROWS):
-                for low, high in zip(edges, edges[1:], strict=False):
-                    matrix[low:high, :high] += _byte_gram(part, low, high)
-            return
-        rows = block.to(self.dtype) - self.shift.to(self.dtype)
+        in_bytes = block.dtype == torch.uint8
+        rows = signed_bytes(block) if in_bytes else block.to(self.dtype) - self.shift.to(self.dtype)
         total += rows.sum(0, dtype=torch.float64)
-        for low, high in zip(edges, edges[1:], strict=False):
-            matrix[low:high, :high] += rows[:, low:high].T @ rows[:, :high]
+        add_gram(matrix, rows)
 
     def fingerprint(self) -> str:
         return f"gram {_digest(self.shift)} {self.dtype}"
@@ -106,7 +73,7 @@ class ProductKernel(AbstractKernel):
     def add(self, totals: Totals, block: Tensor) -> None:
         product, square = totals
         rows = block.to(self.V.dtype)
-        rows = rows.sub_(self.shift) if rows is not block else rows - self.shift
+        rows = rows - self.shift if rows is block else rows.sub_(self.shift)
         left = torch.ones(len(rows), len(self.V) + 1, dtype=rows.dtype, device=rows.device)
         torch.matmul(rows, self.V.T, out=left[:, :-1])
         product += left.T @ rows
@@ -120,28 +87,26 @@ def _digest(tensor: Tensor) -> str:
     return hashlib.sha256(tensor.cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
-def gram_moment(blocks: AbstractBlocks, passes: Passes, *, shift: Tensor, dtype: torch.dtype, label: str) -> DenseMoment:
+def gram_moment(
+    blocks: AbstractBlocks, passes: Passes, *, shift: Tensor, dtype: torch.dtype, label: str
+) -> DenseMoment:
     """Mean and covariance of the rows in one pass, held as d x d.
 
     Args:
         blocks: the rows (n, d).
         passes: runs the pass.
         shift: (d,), near the mean.
-        dtype: of the products of rows that are not bytes; bytes are summed exactly.
+        dtype: of the products; torch.uint8 for bytes, which are summed exactly.
         label: for the progress bar.
 
     Raises:
         InputError: NaN or infinity.
     """
-    n, d = blocks.shape
-    bytes_ = dtype == torch.uint8
-    kernel = GramKernel(shift, torch.float32 if bytes_ else dtype, label)
-    total, matrix = passes.run(blocks, kernel)
-    origin = torch.full_like(total, 128.0) if bytes_ else shift.to(dtype).double()
-    matrix = matrix.tril_() + matrix.tril(-1).T
-    delta = total / n
-    matrix.div_(n).addr_(delta, delta, alpha=-1.0)
-    moment = DenseMoment(origin + delta, matrix)
+    n = blocks.shape[0]
+    if dtype == torch.uint8:
+        shift = torch.full_like(shift, 128.0)
+    total, matrix = passes.run(blocks, GramKernel(shift, dtype, label))
+    moment = DenseMoment(*recentred(symmetrised(matrix).div_(n), total / n, shift.to(torch.float64), center=True))
     _check_finite(moment.trace())
     return moment
 
@@ -151,99 +116,10 @@ def _check_finite(trace: float) -> None:
         raise InputError("`X` holds NaN or infinity (or overflows when squared); clean or rescale it first")
 
 
-@dataclasses.dataclass(frozen=True)
-class Krylov:
-    """Extreme eigenpairs of a symmetric operator from a block Lanczos basis.
-
-    Attributes:
-        values: Ritz values (k,), in the order asked for.
-        vectors: Ritz vectors in rows (k, d).
-        residuals: ||A v_i - theta_i v_i|| of each pair (k,).
-        passes: products with the operator.
-        converged: whether every residual met its tolerance.
-    """
-
-    values: Tensor
-    vectors: Tensor
-    residuals: Tensor
-    passes: int
-    converged: bool
-
-
-def block_lanczos(
-    product: Callable[[Tensor], Tensor],
-    start: Tensor,
-    *,
-    k: int,
-    tolerances: Callable[[Tensor], Tensor],
-    by_magnitude: bool = False,
-    max_passes: int = MAX_PASSES,
-) -> Krylov:
-    """Leading eigenpairs of a symmetric operator A by block Lanczos with full reorthogonalisation.
-
-    Each pass multiplies A with one block of vectors; the pairs are the best ones of all blocks so far (Rayleigh-Ritz).
-    As A Q_j lies in the basis and the newest remainder R, residuals come without another product: ||s_j^T R||.
-
-    Args:
-        product: V (b, d) to A V in rows.
-        start: block of b >= 1 vectors in rows; good guesses save passes.
-        k: number of pairs; at most d.
-        tolerances: Ritz values (k,) to the residuals (k,) that are small enough.
-        by_magnitude: order by |value| instead of by value.
-        max_passes: products to spend.
-
-    References:
-        Golub and Underwood, The block Lanczos method, 1977; Saad, Numerical Methods for Large Eigenvalue Problems, 2011.
-    """
-    d = start.shape[1]
-    basis, width = _orthonormal(start), start.shape[0]
-    last, T, passes, scale = basis, start.new_zeros(0, 0), 0, 0.0
-    while True:
-        remainder = product(last)
-        passes += 1
-        H = remainder @ basis.T
-        remainder -= H @ basis
-        again = remainder @ basis.T
-        remainder -= again @ basis
-        H += again
-        N, b = len(basis), len(last)
-        grown = T.new_zeros(N, N)
-        grown[: N - b, : N - b] = T
-        grown[N - b :], grown[:, N - b :] = H, H.T
-        corner = H[:, N - b :]
-        grown[N - b :, N - b :] = (corner + corner.T) / 2
-        T = grown
-        values, S = torch.linalg.eigh(T)
-        order = (values.abs() if by_magnitude else values).argsort(descending=True)
-        values, S = values[order], S[:, order]
-        kept = min(k, N)
-        residuals = (S[N - b :, :kept].T @ remainder).norm(dim=1)
-        scale = max(scale, float(values.abs().max()))
-        converged = kept == k and bool((residuals <= tolerances(values[:kept])).all())
-        last = _orthonormal(remainder, floor=1e-12 * scale)
-        if converged or len(last) == 0 or N == d or passes >= max_passes:
-            vectors = torch.linalg.qr((S[:, :kept].T @ basis).T).Q.T
-            vectors *= ((S[:, :kept].T @ basis) * vectors).sum(1).sign()[:, None]
-            return Krylov(values[:kept], vectors, residuals, passes, converged or len(last) == 0 or N == d)
-        last = last[: d - N]
-        if N + len(last) > max(BASIS_BLOCKS * width, 2 * k + width):
-            basis = last = _orthonormal(S[:, : max(width, k)].T @ basis)
-            T = T.new_zeros(0, 0)
-        else:
-            basis = torch.cat([basis, last])
-
-
-def _orthonormal(rows: Tensor, floor: float = 0.0) -> Tensor:
-    """An orthonormal basis of the rows' span, in rows; directions of singular value <= floor are dropped."""
-    _, sigma, V = torch.linalg.svd(rows, full_matrices=False)
-    floor = max(floor, float(sigma.max()) * len(rows) * torch.finfo(rows.dtype).eps)
-    return V[sigma > floor]
-
-
 class StreamedMoment(AbstractSecondMoment):
     """Covariance of rows that are read again for every product; nothing d x d is held.
 
-    The first pass multiplies a start block and measures mean and trace on the way, so centring costs no pass of its own.
+    The first pass multiplies a start block and measures mean and trace on the way: centring costs no pass of its own.
 
     Args:
         blocks: the rows (n, d).
@@ -273,7 +149,7 @@ class StreamedMoment(AbstractSecondMoment):
         self._dtype, self.tolerance = dtype, tolerance
         self._shift = shift.to(dtype)
         self._delta = torch.zeros_like(shift)
-        self._guess = _orthonormal(start)
+        self._guess = orthonormal(start)
         raw, square = self._raw(self._guess)
         self._delta = raw[-1] / blocks.shape[0]
         self.mean = self._shift.double() + self._delta
@@ -310,23 +186,33 @@ class StreamedMoment(AbstractSecondMoment):
         found = block_lanczos(self._product, self._guess, k=k, tolerances=tolerances)
         if not found.converged:
             raise SolveError(
-                f"block Lanczos did not reach {self.tolerance:g} lambda_1 for {k} eigenpairs in {found.passes} passes: the "
-                f"worst residual is {float(found.residuals.max()):.3g}; raise `tolerance`",
+                f"block Lanczos did not reach {self.tolerance:g} lambda_1 for {k} eigenpairs in {found.passes} passes: "
+                f"the worst residual is {float(found.residuals.max()):.3g}; raise `tolerance`",
                 found,
             )
         self._found = found
         return Eigenpairs(found.values.clamp_min(0), found.vectors, float(found.residuals.max()))
 
     def spectral_distance(self, factor: Tensor) -> float:
+        """||(M - F^T F) Q^T||_2 over the whole Lanczos basis Q that `eigenpairs` left, which needs no further pass.
+
+        A lower bound of ||M - F^T F||_2 that only a direction which every pass has missed could exceed. Factors outside
+        that basis are measured by block Lanczos on the difference.
+        """
         factor = factor.to(self.mean)
-        generator = torch.Generator().manual_seed(0)
-        start = torch.randn(OVERSAMPLING, self.size, generator=generator, dtype=torch.float64).to(factor.device)
+        found = self._found
+        if found is not None:
+            inside = factor @ found.basis.T
+            if float((factor - inside @ found.basis).norm()) <= 1e-6 * float(factor.norm()):
+                rest = factor.new_zeros(len(found.basis), len(found.remainder))
+                rest[-len(found.remainder) :] = torch.linalg.qr(found.remainder.T).R.T
+                return float(torch.linalg.matrix_norm(torch.cat([found.projection - inside.T @ inside, rest], 1), 2))
         found = block_lanczos(
             lambda V: self.matvec(V) - (V @ factor.T) @ factor,
-            start,
+            random_block(OVERSAMPLING, self.size, factor.device),
             k=1,
             tolerances=lambda values: self.tolerance * values.abs(),
             by_magnitude=True,
-            max_passes=8,
+            max_passes=12,
         )
         return float(found.values.abs().max())
