@@ -17,7 +17,7 @@ from saddlegan import Status
 from saddlegan._linalg import second_moment
 from saddlegan.errors import InputError, InputTypeError, SolveError
 from saddlegan.fit import QuadraticWGAN
-from saddlegan.fit._quadratic import solve_quadratic
+from saddlegan.fit._quadratic_program import solve_quadratic
 from saddlegan.networks import MLP, PolynomialFeatures, ReLUFeatures
 
 DIGITS = load_digits().data
@@ -345,7 +345,7 @@ def test_bad_data_are_named(bad, message):
         ({"beta": True}, "`beta`"),
         ({"n_latent": 0}, "`n_latent`"),
         ({"n_latent": 2.5}, "`n_latent`"),
-        ({"n_moment_latents": -5}, "`n_moment_latents`"),
+        ({"n_moment_latents": 1}, "`n_moment_latents`"),
     ],
 )
 def test_bad_parameters_are_named(options, message):

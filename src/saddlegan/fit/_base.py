@@ -95,10 +95,10 @@ def check_beta(beta: object, *, auto: bool) -> None:
         raise InputError(f"`beta` must be {choices}, got {beta!r}")
 
 
-def check_count(name: str, count: object) -> None:
-    """Refuse a count that is not an integer >= 1."""
-    if not isinstance(count, Integral) or isinstance(count, bool) or int(count) < 1:
-        raise InputError(f"`{name}` must be an integer >= 1, got {count!r}")
+def check_count(name: str, count: object, *, least: int = 1) -> None:
+    """Refuse a count that is not an integer >= `least`."""
+    if not isinstance(count, Integral) or isinstance(count, bool) or int(count) < least:
+        raise InputError(f"`{name}` must be an integer >= {least}, got {count!r}")
 
 
 def like(X: Any, value: Tensor) -> Any:

@@ -1,11 +1,10 @@
-"""Theory 1.2: the WGAN with a quadratic discriminator, solved in closed form by equation (2)."""
+"""Theory 1.2: the estimator for the WGAN with a quadratic discriminator, solved by equation (2)."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from saddlegan._linalg import AbstractSecondMoment, floating, second_moment, working_dtype
-from saddlegan.errors import InputError, InputTypeError, SolveError
+from saddlegan.errors import InputError, InputTypeError
 from saddlegan.fit._base import (
     AbstractWGAN,
     RandomState,
@@ -26,176 +25,13 @@ from saddlegan.fit._base import (
     read_data,
     torch_generator,
 )
+from saddlegan.fit._features import feature_moments
+from saddlegan.fit._quadratic_program import QuadraticOptimum, solve_quadratic
 from saddlegan.game import Game, PathNormPenalty, SecondMomentPenalty
-from saddlegan.networks import AbstractFeatures, FeatureGenerator, LinearGenerator, TwoLayerDiscriminator
-from saddlegan.results import Solution, Status
+from saddlegan.networks import FeatureGenerator, LinearGenerator, TwoLayerDiscriminator
+from saddlegan.results import Status
 
 Features = nn.Module | Callable[[Tensor], Tensor] | None
-
-
-@dataclasses.dataclass(frozen=True)
-class QuadraticOptimum:
-    """The saddle point (2): generator weight and discriminator directions, with their certificate.
-
-    Attributes:
-        beta: the constraint's right side.
-        eigenvalues: the leading eigenvalues lambda_1 >= ... of M (k,).
-        components: their eigenvectors in rows (k, d).
-        weight: W* (m, d) for m features; m = k when the features are the latents.
-        factor: F (k, d) with P* = F^T F.
-        kept: number of eigenvalues above beta, the rank of P* and of Lambda*.
-        solution: primal value, dual bound, gap, residuals.
-    """
-
-    beta: float
-    eigenvalues: Tensor
-    components: Tensor
-    weight: Tensor
-    factor: Tensor
-    kept: int
-    solution: Solution
-
-
-def solve_quadratic(
-    moment: AbstractSecondMoment,
-    *,
-    n_latent: int,
-    beta: float | str = "auto",
-    feature_moment: Tensor | None = None,
-    tolerance: float = 1e-9,
-) -> QuadraticOptimum:
-    """Minimise tr P subject to ||M - P||_2 <= beta and rank P <= k: equation (2), with the dual as proof.
-
-        P* = sum_i (lambda_i - beta)_+ v_i v_i^T,    W* = U_S sigma^(-1/2) (lambda - beta)_+^(1/2) V^T
-
-    Args:
-        moment: M, from `saddlegan._linalg.second_moment`.
-        n_latent: k when the features are the latents themselves (S = I).
-        beta: right side of the constraint, or "auto" for the smallest feasible one, lambda_{k+1}.
-        feature_moment: S = E phi phi^T (m, m); k is then its rank. None means S = I.
-        tolerance: the relative residual up to which the solution counts as optimal.
-
-    Returns:
-        The optimum. Its primal value is measured on W*, its bound on Lambda*, its primal residual on M - P*.
-
-    Raises:
-        InputError: no generator with k latents satisfies the constraint at this `beta`; the message names the smallest
-            feasible one.
-        SolveError: an eigenpair is not accurate enough; the solution so far is its `result`.
-
-    References:
-        [S22] theorem 3.2 and appendix; theory, equation (2).
-    """
-    started = time.perf_counter()
-    root, rank = _inverse_root(feature_moment, n_latent, moment.mean)
-    pairs = moment.eigenpairs(rank + 1)
-    values, vectors = pairs.values, pairs.vectors
-    scale = float(values[0])
-    smallest = float(values[rank]) if rank < len(values) else 0.0
-    level = smallest if beta == "auto" else float(beta)
-    slack = tolerance * scale
-    if level < smallest - slack:
-        raise InputError(
-            f"`beta`={level:g} is not feasible with {rank} latent features: the smallest feasible beta is "
-            f'{_round_up(smallest)} (use it, "auto", or more latents)'
-        )
-    values, vectors = values[:rank], vectors[:rank]
-    shrunk = (values - level).clamp_min(0)
-    kept = int((shrunk > 0).sum())
-    factor = shrunk.sqrt()[:, None] * vectors
-    weight = root[:, : len(factor)] @ factor
-
-    feature_square = weight.square().sum() if feature_moment is None else ((feature_moment @ weight) * weight).sum()
-    value = float(feature_square)
-    witness = vectors[:kept]
-    # any Lambda >= 0 scaled to lambda_max <= 1 is dual feasible, so rounding in the eigenvectors cannot break the bound
-    top = float(torch.linalg.matrix_norm(witness, 2)) ** 2 if kept else 0.0
-    dual = float((moment.matvec(witness) * witness).sum()) - level * float(witness.square().sum())
-    bound = max(0.0, dual / max(1.0, top))
-    primal_residual = moment.spectral_distance(factor) - level
-    gap = value - bound
-    optimal = abs(gap) <= slack * max(1, kept) and primal_residual <= slack
-    solution = Solution(
-        value=value,
-        bound=bound,
-        gap=gap,
-        status=Status.OPTIMAL if optimal else Status.FAILED,
-        stats={
-            "beta": level,
-            "primal_residual": primal_residual,
-            "dual_residual": top - 1.0 if kept else 0.0,
-            "eigenpair_residual": pairs.residual,
-            "weight_norm_squared": float(weight.square().sum()),
-            "kept": kept,
-            "smallest_feasible_beta": smallest,
-            "total_moment": moment.trace(),
-            "solve_seconds": time.perf_counter() - started,
-        },
-    )
-    if not optimal:
-        raise SolveError(
-            f"the eigenpairs are not accurate enough for a proof: gap {gap:.3g}, constraint exceeded by "
-            f"{primal_residual:.3g}; use float64 data",
-            solution,
-        )
-    return QuadraticOptimum(level, values, vectors, weight, factor, kept, solution)
-
-
-def _inverse_root(S: Tensor | None, n_latent: int, like_: Tensor) -> tuple[Tensor, int]:
-    """Return U_S sigma^(-1/2), descending, and the rank of S."""
-    if S is None:
-        return torch.eye(n_latent, dtype=like_.dtype, device=like_.device), n_latent
-    sigma, U = torch.linalg.eigh(S)
-    sigma, U = sigma.flip(0), U.flip(1)
-    rank = int((sigma > len(sigma) * torch.finfo(S.dtype).eps * sigma[0]).sum())
-    if rank == 0:
-        raise InputError("`features` are constant: their second moment has rank 0")
-    return U[:, :rank] / sigma[:rank].sqrt(), rank
-
-
-def _round_up(number: float) -> str:
-    """Print a positive number with 6 digits, rounded up, so that whoever types it is feasible."""
-    if number <= 0:
-        return "0"
-    step = 10.0 ** (math.floor(math.log10(number)) - 5)
-    return f"{math.ceil(number / step) * step:.6g}"
-
-
-@dataclasses.dataclass(frozen=True)
-class _FeatureMoments:
-    mean: Tensor
-    second: Tensor
-    half_difference: Tensor | None  # between two independent estimates of `second`; None when the moments are exact
-
-
-def _feature_moments(
-    features: nn.Module | Callable[[Tensor], Tensor], n_latent: int, n: int, generator: torch.Generator, like_: Tensor
-) -> _FeatureMoments:
-    """Mean and E phi phi^T of the features, float64: exact where they know them, else from n latents in two halves."""
-    if isinstance(features, AbstractFeatures):
-        mean, covariance = (moment.to(like_.device, torch.float64) for moment in features.moments())
-        return _FeatureMoments(mean, covariance + torch.outer(mean, mean), None)
-    means: list[Tensor] = []
-    seconds: list[Tensor] = []
-    for _ in range(2):
-        remaining, total, second = n // 2, torch.zeros(()), torch.zeros(())
-        while remaining > 0:
-            size = min(remaining, 8192)
-            z = torch.randn(size, n_latent, generator=generator, dtype=like_.dtype, device=generator.device)
-            with torch.no_grad():
-                phi = features(z.to(like_.device))
-            if not isinstance(phi, Tensor) or phi.ndim != 2 or len(phi) != size:
-                got = tuple(phi.shape) if isinstance(phi, Tensor) else type(phi).__name__
-                raise InputError(f"`features` must map latents ({size}, {n_latent}) to ({size}, k), got {got}")
-            phi = phi.double()
-            total, second = total.to(phi) + phi.sum(0), second.to(phi) + phi.T @ phi
-            remaining -= size
-        if not bool(torch.isfinite(second).all()):
-            raise InputError("`features` returned NaN or infinity")
-        means.append(total / (n // 2))
-        seconds.append(second / (n // 2))
-    mean, second = (means[0] + means[1]) / 2, (seconds[0] + seconds[1]) / 2
-    return _FeatureMoments(mean, second, (seconds[0] - seconds[1]) / 2)
 
 
 class QuadraticWGAN(DensityMixin, AbstractWGAN):
@@ -276,7 +112,7 @@ class QuadraticWGAN(DensityMixin, AbstractWGAN):
         """
         del y
         check_count("n_latent", self.n_latent)
-        check_count("n_moment_latents", self.n_moment_latents)
+        check_count("n_moment_latents", self.n_moment_latents, least=2)
         check_beta(self.beta, auto=True)
         if self.features is not None and not callable(self.features):
             raise InputTypeError(f"`features` must be None, a module or a callable, got {self.features!r}")
@@ -315,7 +151,7 @@ class QuadraticWGAN(DensityMixin, AbstractWGAN):
     ) -> QuadraticOptimum:
         if isinstance(features, nn.Module):
             features = copy.deepcopy(features).to(kind.device, kind.dtype).eval().requires_grad_(False)
-        moments = _feature_moments(
+        moments = feature_moments(
             features, self.n_latent, self.n_moment_latents, torch_generator(self.random_state), kind
         )
         covariance = moments.second - torch.outer(moments.mean, moments.mean)
