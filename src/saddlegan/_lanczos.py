@@ -10,8 +10,7 @@ from torch import Tensor
 
 OVERSAMPLING = 16  # vectors in a block beyond the pairs asked for
 MAX_PASSES = 400
-BASIS_BLOCKS = 12  # blocks of the basis before it restarts,
-BASIS_SIZE = 512  # or more where blocks are narrow
+BASIS_SIZE = 512  # the basis restarts beyond so many vectors, or beyond `basis_blocks` blocks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +46,7 @@ def block_lanczos(
     tolerances: Callable[[Tensor], Tensor],
     by_magnitude: bool = False,
     max_passes: int = MAX_PASSES,
+    basis_blocks: int = 6,
 ) -> Krylov:
     """Leading eigenpairs of a symmetric operator A by block Lanczos with full reorthogonalisation.
 
@@ -60,6 +60,7 @@ def block_lanczos(
         tolerances: Ritz values (k,) to the residuals (k,) that are small enough.
         by_magnitude: order by |value| instead of by value.
         max_passes: products to spend.
+        basis_blocks: blocks to keep before restarting: more for dear products, fewer for cheap ones.
 
     References:
         Golub and Underwood, The block Lanczos method for computing eigenvalues, 1977.
@@ -96,7 +97,7 @@ def block_lanczos(
             done = converged or len(last) == 0 or d == N
             return Krylov(values[:kept], vectors, residuals, passes, done, basis, T, remainder)
         last = last[: d - N]
-        if N + len(last) > max(BASIS_BLOCKS * width, 2 * k + width, BASIS_SIZE):
+        if N + len(last) > max(basis_blocks * width, 2 * k + width, BASIS_SIZE):
             basis = last = orthonormal(S[:, : max(width, k)].T @ basis)
             T = T.new_zeros(0, 0)
         else:
@@ -105,6 +106,9 @@ def block_lanczos(
 
 def orthonormal(rows: Tensor, floor: float = 0.0) -> Tensor:
     """An orthonormal basis of the rows' span, in rows; directions of singular value <= floor are dropped."""
+    Q, R = torch.linalg.qr(rows.T)
+    if float(R.diagonal().abs().min()) > max(floor, 1e-8 * float(R.diagonal().abs().max())):
+        return Q.T
     _, sigma, V = torch.linalg.svd(rows, full_matrices=False)
     floor = max(floor, float(sigma.max()) * len(rows) * torch.finfo(rows.dtype).eps)
     return V[sigma > floor]

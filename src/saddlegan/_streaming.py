@@ -183,7 +183,7 @@ class StreamedMoment(AbstractSecondMoment):
         def tolerances(values: Tensor) -> Tensor:
             return self.tolerance * values[0] * torch.ones_like(values)
 
-        found = block_lanczos(self._product, self._guess, k=k, tolerances=tolerances)
+        found = block_lanczos(self._product, self._guess, k=k, tolerances=tolerances, basis_blocks=16)
         if not found.converged:
             raise SolveError(
                 f"block Lanczos did not reach {self.tolerance:g} lambda_1 for {k} eigenpairs in {found.passes} passes: "

@@ -31,8 +31,8 @@ class ProCoGAN(BaseEstimator):
 
     over generators that are linear in phi_r = [upsample(G_{r/2}(z)), 1, fresh latents]. C_r is the covariance of the
     images at resolution r and beta_r = lambda_{k_r + 1}(C_r), the smallest feasible value. The features' moments are
-    propagated exactly through the linear stages, so the constraint holds in population, not on drawn latents. One latent
-    z serves all stages: the same picture, sharpened.
+    propagated exactly through the linear stages, so the constraint holds in population, not on drawn latents. One
+    latent z serves all stages: the same picture, sharpened.
 
     Args:
         resolutions: sides of the images, ascending, each a multiple of the one before; the images' own side must be a
@@ -68,7 +68,7 @@ class ProCoGAN(BaseEstimator):
         >>> from sklearn.datasets import load_digits
         >>> model = ProCoGAN(resolutions=(4, 8), n_components=(6, 12)).fit(load_digits().images)
         >>> model.stages_
-        (Stage(4, kept=6, fresh=6, beta=8.39858), Stage(8, kept=12, fresh=6, beta=25.4031))
+        (Stage(4, kept=6, fresh=6, beta=7.36111), Stage(8, kept=12, fresh=6, beta=21.8893))
         >>> model.sample(3, resolution=4, random_state=0).shape
         (3, 4, 4, 1)
     """
@@ -117,8 +117,7 @@ class ProCoGAN(BaseEstimator):
         journal = None if self.checkpoint is None else Journal(Path(self.checkpoint))
         passes = Passes(get_engine(self.engine), journal, self.progress)
         stage: Stage | None = None
-        stages: list[Stage] = []
-        optimum: QuadraticOptimum | None = None
+        solved: list[tuple[Stage, QuadraticOptimum]] = []
         for resolution, k in zip(resolutions, components, strict=True):
             started = time.perf_counter()
             before_passes = passes.count
@@ -132,8 +131,8 @@ class ProCoGAN(BaseEstimator):
                 "stage_seconds": time.perf_counter() - started,
             }
             stage = dataclasses.replace(stage, solution=dataclasses.replace(stage.solution, stats=stats))
-            stages.append(stage)
-        self._store(X, images, tuple(stages), optimum)
+            solved.append((stage, optimum))
+        self._store(X, images, tuple(stage for stage, _ in solved), solved[-1][1])
         self.n_passes_ = passes.count
         if journal is not None and passes.engine.writes:
             journal.clear()
@@ -161,11 +160,7 @@ class ProCoGAN(BaseEstimator):
             raise InputError(f"`tolerance` must lie between 0 and 1, got {self.tolerance!r}")
         return resolutions, components
 
-    def _store(
-        self, X: Any, images: AbstractImages, stages: tuple[Stage, ...], optimum: QuadraticOptimum | None
-    ) -> None:
-        if optimum is None:
-            raise InputError("`resolutions` is empty")
+    def _store(self, X: Any, images: AbstractImages, stages: tuple[Stage, ...], optimum: QuadraticOptimum) -> None:
         floating = torch.float32 if images.dtype == torch.uint8 else images.dtype
         last = stages[-1]
         kind = torch.empty(0, dtype=floating, device=last.mean.device)
@@ -268,7 +263,5 @@ class ProCoGAN(BaseEstimator):
         # every stage reads the first latents of one z: the same picture at another resolution
         flat = stage.mean + z[:, : len(stage.factor)].to(stage.factor) @ stage.factor
         r = stage.resolution
-        kind = self._reference if isinstance(self._reference, Tensor) else None
         dtype = torch.as_tensor(self.mean_).dtype
-        images = flat.to(dtype).reshape(len(z), r, r, -1)
-        return images if kind is not None else images.cpu().numpy()
+        return like(self._reference, flat.to(dtype).reshape(len(z), r, r, -1))
