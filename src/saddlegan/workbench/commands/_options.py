@@ -1,0 +1,55 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saddlegan.errors import InputError
+
+DataArgument = Annotated[
+    str, typer.Argument(metavar="DATA", help="Built-in name, folder of images, or .npy/.npz/.csv/.parquet file.")
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder to make [runs/NAME].")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing run folder.")]
+SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out instead of refusing.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")]
+SamplesOption = Annotated[
+    int | None, typer.Option("--n-samples", help="Points to draw from a synthetic source (10,000 if not given).")
+]
+ImageShapeOption = Annotated[
+    str | None, typer.Option("--image-shape", help="HxW or HxWxC, for files whose rows are flat images.")
+]
+
+
+def default_out(out: Path | None, source: str) -> Path:
+    """Name the run folder after the data where no name was given."""
+    return Path("runs") / (Path(source.partition(":")[0]).stem or "data") if out is None else out
+
+
+def parse_image_shape(text: str | None) -> tuple[int, ...] | None:
+    """Read "28x28" or "32x32x3".
+
+    Raises:
+        InputError: anything else.
+    """
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) not in (2, 3) or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"`image_shape` must be HxW or HxWxC, such as 28x28, got {text!r}")
+    return tuple(int(part) for part in parts)
+
+
+def check_seed(seed: int) -> int:
+    """Refuse a seed that a generator cannot take.
+
+    Raises:
+        InputError: not in 0 ... 2**32 - 1.
+    """
+    if not 0 <= seed < 2**32:
+        raise InputError(f"`seed` must be between 0 and {2**32 - 1}, got {seed}")
+    return seed

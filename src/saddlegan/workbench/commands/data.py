@@ -1,0 +1,64 @@
+"""`saddlegan data`: list the built-in sources, or describe one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saddlegan.workbench import console
+from saddlegan.workbench.commands import _options as options
+
+SHOWN = 100
+
+
+def data(
+    source: Annotated[str | None, typer.Argument(metavar="[DATA]", help="What to describe; nothing lists all.")] = None,
+    n_samples: options.SamplesOption = None,
+    seed: options.SeedOption = 0,
+    skip_bad: options.SkipBadOption = False,
+    image_shape: options.ImageShapeOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Also write the first rows: .png, .npy, .npz, .csv or .parquet.")
+    ] = None,
+) -> None:
+    """List the built-in data, or describe DATA: shape, range, mean and spread."""
+    from saddlegan.workbench import synthetic
+
+    if source is None:
+        console.facts("Built-in data", [(name, entry.line) for name, entry in synthetic.SOURCES.items()])
+        console.say("or a path: a folder of images, a .npy, .npz, .csv or .parquet file")
+        return
+    options.check_seed(seed)
+    shape = options.parse_image_shape(image_shape)
+    from saddlegan._linalg import second_moment
+    from saddlegan.workbench import data as sources
+    from saddlegan.workbench import export
+
+    if out is not None:
+        export.check_ending(out)
+    found = sources.load(source, n_samples=n_samples, random_state=seed, skip_bad=skip_bad, image_shape=shape)
+    moment = second_moment(found.X, center=True)
+    leading = moment.eigenpairs(1)
+    n, d = found.X.shape
+    rows = [
+        ("what", found.description),
+        ("rows", f"{n:,}"),
+        ("values per row", f"{d:,}"),
+        ("type", found.X.dtype.name),
+        ("range", f"{float(found.X.min()):.6g} to {float(found.X.max()):.6g}"),
+        ("norm of the mean", f"{float(moment.mean.norm()):.6g}"),
+        ("total variance", f"{moment.trace():.6g}"),
+        ("largest variance", f"{float(leading.values[0]):.6g} along one direction"),
+    ]
+    if found.image_shape is not None:
+        rows.insert(3, ("image", " x ".join(map(str, found.image_shape))))
+    if found.centers is not None:
+        rows.append(("modes", f"{len(found.centers)}, sd {found.sd:g}"))
+    if found.skipped:
+        rows.append(("skipped", f"{len(found.skipped)} unreadable: {', '.join(found.skipped[:3])}"))
+    console.facts(source, rows)
+    if out is not None:
+        export.write(found.X[: SHOWN if found.image_shape else 2500], out, found.spec)
+        console.say(str(out))

@@ -1,0 +1,171 @@
+"""`saddlegan fit`: solve a WGAN exactly and write a run with its certificate and report."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from saddlegan.errors import InputError
+from saddlegan.workbench import console
+from saddlegan.workbench.commands import _options as options
+
+if TYPE_CHECKING:
+    from saddlegan.networks import AbstractFeatures
+    from saddlegan.results import Solution
+    from saddlegan.workbench.data import Data
+
+MAX_FEATURES = 20_000  # beyond that the features' k x k moment fills the memory
+SPECTRUM_SIZE = 1024  # up to this width the whole spectrum is drawn, above it what the solver computed
+
+
+def fit(
+    source: options.DataArgument,
+    model: Annotated[
+        Literal["quadratic", "linear"], typer.Option("--model", help="The discriminator to solve against.")
+    ] = "quadratic",
+    n_latent: Annotated[int, typer.Option("--n-latent", help="Length of a latent.")] = 16,
+    beta: Annotated[
+        str | None,
+        typer.Option("--beta", help="Right side of the constraint: a number, or auto [quadratic: auto; linear: 0]."),
+    ] = None,
+    center: Annotated[
+        bool | None,
+        typer.Option("--center/--no-center", help="Subtract the mean first [quadratic: yes; linear: no]."),
+    ] = None,
+    features: Annotated[
+        str, typer.Option("--features", help="none, relu:NUMBER (random ReLU features) or polynomial:DEGREE.")
+    ] = "none",
+    seed: options.SeedOption = 0,
+    out: options.OutOption = None,
+    overwrite: options.OverwriteOption = False,
+    skip_bad: options.SkipBadOption = False,
+    n_samples: options.SamplesOption = None,
+    image_shape: options.ImageShapeOption = None,
+) -> None:
+    """Solve a WGAN of DATA exactly; write the generator, the proof of optimality and a report."""
+    out = options.default_out(out, source)
+    level = parse_beta(beta, model)
+    centered = model == "quadratic" if center is None else center
+    options.check_seed(seed)
+    shape = options.parse_image_shape(image_shape)
+    from saddlegan.workbench import runs  # torch and its friends, only once the options are known to be sound
+
+    runs.check_destination(out, overwrite=overwrite)
+    from saddlegan import fit as door
+    from saddlegan.results import as_dict
+    from saddlegan.workbench import data as sources
+    from saddlegan.workbench import export, players, report
+    from saddlegan.workbench.config import LatentSpec, RunConfig
+
+    started = time.perf_counter()
+    data = sources.load(source, n_samples=n_samples, random_state=seed, skip_bad=skip_bad, image_shape=shape)
+    phi = parse_features(features, n_latent=n_latent, seed=seed)
+    if model == "linear":
+        if phi is not None:
+            raise InputError("`features` belongs to the quadratic model; a linear one makes a single point")
+        estimator = door.LinearWGAN(beta=0.0 if level == "auto" else float(level), center=centered)
+    else:
+        estimator = door.QuadraticWGAN(n_latent, beta=level, center=centered, features=phi, random_state=seed)
+    estimator.fit(data.X)
+    solution = estimator.solution_
+    words = ["saddlegan", "fit", source, "--model", model]
+    words += ["--n-latent", str(n_latent)] if model == "quadratic" else []
+    words += ["--beta", str(level), "--center" if centered else "--no-center"]
+    words += ["--features", features] if phi is not None else []
+    words += ["--n-samples", str(n_samples)] if n_samples is not None else []
+    words += ["--image-shape", image_shape] if image_shape is not None else []
+    words += ["--skip-bad"] if skip_bad else []
+    config = RunConfig(
+        command="fit",
+        model=model,
+        data=data.spec,
+        latent=LatentSpec(size=1 if model == "linear" else n_latent),
+        generator=players.network_spec(estimator.generator_),
+        discriminator=players.network_spec(estimator.discriminator_),
+        seed=seed,
+        options={"n_latent": n_latent, "beta": level, "center": centered, "features": features},
+        command_line=shlex.join([*words, "--seed", str(seed), "--out", str(out)]),
+    )
+    with runs.create(
+        out, config, generator=estimator.generator_, discriminator=estimator.discriminator_, overwrite=overwrite
+    ) as run:
+        spectrum = [] if model == "linear" else spectrum_of(data, estimator.eigenvalues_, center=centered)
+        run.write_json("certificate.json", {"solution": as_dict(solution), "spectrum": spectrum})
+        export.write_preview(run)
+        report.write(run, data=data)
+    console.facts(report.title_of(run), summary(solution, seconds=time.perf_counter() - started))
+    console.say(str(out / "report.html"))
+
+
+def parse_beta(text: str | None, model: str) -> float | str:
+    """Read `--beta`: a finite number >= 0, or "auto" for the quadratic model.
+
+    Raises:
+        InputError: anything else.
+    """
+    if text is None:
+        return "auto" if model == "quadratic" else 0.0
+    if text == "auto" and model == "quadratic":
+        return text
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        choices = "a finite number >= 0" + (' or "auto"' if model == "quadratic" else "")
+        raise InputError(f"`beta` must be {choices}, got {text!r}")
+    return number
+
+
+def parse_features(text: str, *, n_latent: int, seed: int) -> AbstractFeatures | None:
+    """Read `--features`: "none", "relu:256" or "polynomial:2".
+
+    Raises:
+        InputError: anything else.
+    """
+    from torch import Generator
+
+    from saddlegan.networks import PolynomialFeatures, ReLUFeatures
+
+    kind, _, argument = text.partition(":")
+    if kind == "none" and not argument:
+        return None
+    if kind not in ("relu", "polynomial") or not argument.isdecimal() or not 0 < int(argument) <= MAX_FEATURES:
+        raise InputError(f"`features` must be none, relu:NUMBER or polynomial:DEGREE, such as relu:256, got {text!r}")
+    if n_latent < 1:
+        raise InputError(f"`n_latent` must be an integer >= 1, got {n_latent}")
+    if kind == "relu":
+        return ReLUFeatures(n_latent, int(argument), generator=Generator().manual_seed(seed))
+    if math.comb(n_latent + int(argument), n_latent) > MAX_FEATURES:
+        raise InputError(f"`features` {text} of {n_latent} latents are more than {MAX_FEATURES:,}; lower the degree")
+    return PolynomialFeatures(n_latent, degree=int(argument))
+
+
+def spectrum_of(data: Data, computed: Any, *, center: bool) -> list[float]:
+    """All eigenvalues where the matrix is small, so that the report can show what was left out; else those computed."""
+    from saddlegan._linalg import second_moment
+
+    d = data.X.shape[1]
+    if d > SPECTRUM_SIZE:
+        return computed.tolist()
+    return second_moment(data.X, center=center).eigenpairs(d).values.tolist()
+
+
+def summary(solution: Solution, *, seconds: float) -> list[tuple[str, str]]:
+    """What a user reads when the solve is done."""
+    rows = [
+        ("status", solution.status.value),
+        ("value (primal)", f"{solution.value:.9g}"),
+        ("bound (dual)", f"{solution.bound:.9g}"),
+        ("gap", f"{solution.gap:.2g}"),
+        ("beta", f"{solution.stats['beta']:.9g}"),
+        ("primal residual", f"{solution.stats['primal_residual']:.2g}"),
+        ("dual residual", f"{solution.stats['dual_residual']:.2g}"),
+    ]
+    if "moment_error" in solution.stats:
+        rows.append(("feature moment error", f"{solution.stats['moment_error']:.2g}"))
+    return [*rows, ("seconds", f"{seconds:.2f}, with data and report")]

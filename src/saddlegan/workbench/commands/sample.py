@@ -1,0 +1,27 @@
+"""`saddlegan sample`: draw from a run's generator into a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saddlegan.workbench import console
+from saddlegan.workbench.commands import _options as options
+
+
+def sample(
+    run: options.RunArgument,
+    out: Annotated[Path, typer.Option("--out", help="File to make: .png, .npy, .npz, .csv or .parquet.")],
+    n: Annotated[int, typer.Option("-n", help="Number of samples.")] = 2500,
+    seed: options.SeedOption = 0,
+) -> None:
+    """Draw samples from the generator of RUN; the same seed gives the same file."""
+    options.check_seed(seed)
+    from saddlegan.workbench import export, runs
+
+    export.check_ending(out)
+    opened = runs.Run.open(run)
+    export.write(opened.sample(n, seed), out, opened.config.data)
+    console.say(str(out))

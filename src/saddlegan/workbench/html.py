@@ -1,0 +1,56 @@
+"""Fragments of a report. Text is escaped here; only what these functions build counts as markup."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+
+from markupsafe import Markup, escape
+
+
+def text(words: str) -> Markup:
+    """One paragraph; `words` is escaped unless it is markup already."""
+    return Markup("<p>{}</p>").format(words)
+
+
+def figure(png: bytes, *, alt: str, caption: str | Markup) -> Markup:
+    """An embedded picture with its caption.
+
+    Args:
+        png: the picture.
+        alt: what it shows, for readers who cannot see it.
+        caption: what to look at.
+    """
+    encoded = base64.b64encode(png).decode("ascii")
+    return Markup('<figure><img src="data:image/png;base64,{}" alt="{}"><figcaption>{}</figcaption></figure>').format(
+        encoded, alt, caption
+    )
+
+
+def table(rows: Iterable[tuple[str | Markup, str | Markup, str | Markup]]) -> Markup:
+    """Named figures: name, value, and what the value means."""
+    body = Markup("").join(
+        Markup('<tr><th scope="row">{}</th><td class="value">{}</td><td class="meaning">{}</td></tr>').format(*row)
+        for row in rows
+    )
+    return Markup('<table class="facts">{}</table>').format(body)
+
+
+def code(line: str) -> Markup:
+    """A command to type."""
+    return Markup("<pre><code>{}</code></pre>").format(line)
+
+
+def details(summary: str, body: Markup) -> Markup:
+    """A part that opens on demand."""
+    return Markup("<details><summary>{}</summary>{}</details>").format(summary, body)
+
+
+def join(parts: Iterable[str | Markup]) -> Markup:
+    """Put fragments one after the other; plain strings are escaped."""
+    return Markup("").join(escape(part) for part in parts)
+
+
+def number(value: float) -> str:
+    """Write a number with as many digits as a reader wants."""
+    return f"{value:.6g}"
