@@ -166,9 +166,7 @@ def _tab() -> Iterator[_Tab]:
             socket = websocket.create_connection(f"ws://127.0.0.1:{port[0]}{port[1]}", timeout=PATIENCE)
             try:
                 target = _Tab(socket).call("Target.createTarget", url="about:blank")["targetId"]
-                page = websocket.create_connection(
-                    f"ws://127.0.0.1:{port[0]}/devtools/page/{target}", timeout=PATIENCE
-                )
+                page = websocket.create_connection(f"ws://127.0.0.1:{port[0]}/devtools/page/{target}", timeout=PATIENCE)
                 try:
                     yield _Tab(page)
                 finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -104,11 +105,9 @@ class AbstractSecondMoment(abc.ABC):
             SolveError: Lanczos iteration did not converge.
         """
 
+    @abc.abstractmethod
     def spectral_distance(self, factor: Tensor) -> float:
         """||M - F^T F||_2 for a factor F (k, d), measured on the difference, not taken from the pairs behind F."""
-        factor = factor.to(self.mean)
-        values, _ = _lanczos(lambda V: self.matvec(V) - (V @ factor.T) @ factor, self.size, 1, "LM", self.mean.device)
-        return float(values.abs().max())
 
     def _checked(self, values: Tensor, vectors: Tensor) -> Eigenpairs:
         residual = float((self.matvec(vectors) - values[:, None] * vectors).norm(dim=1).max())
@@ -141,10 +140,11 @@ class DenseMoment(AbstractSecondMoment):
         return self._checked(*_lanczos(self.matvec, self.size, k, "LA"))
 
     def spectral_distance(self, factor: Tensor) -> float:
-        if self.size > DENSE_SIZE:
-            return AbstractSecondMoment.spectral_distance(self, factor)
         factor = factor.to(self.mean)
-        return float(torch.linalg.eigvalsh(self.matrix - factor.T @ factor).abs().max())
+        if self.size <= DENSE_SIZE:
+            return float(torch.linalg.eigvalsh(self.matrix - factor.T @ factor).abs().max())
+        values, _ = _lanczos(lambda V: self.matvec(V) - (V @ factor.T) @ factor, self.size, 1, "LM", self.mean.device)
+        return float(values.abs().max())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,10 +165,19 @@ class RowMoment(AbstractSecondMoment):
     def trace(self) -> float:
         return float(torch.linalg.vector_norm(self.rows, dtype=torch.float64).square())
 
+    @functools.cached_property
+    def gram(self) -> Tensor:
+        """A A^T (n, n), whose eigenvalues are those of M that are not zero."""
+        return (self.rows @ self.rows.T).double()
+
+    def spectral_distance(self, factor: Tensor) -> float:
+        F = factor.to(self.rows)
+        return float(_signed_difference(self.gram, (self.rows @ F.T).double(), (F @ F.T).double())[0].abs().max())
+
     def eigenpairs(self, k: int) -> Eigenpairs:
         n = self.rows.shape[0]
         k, kept = min(k, self.size), min(k, n)
-        values, left = torch.linalg.eigh((self.rows @ self.rows.T).double())
+        values, left = torch.linalg.eigh(self.gram)
         # QR, not division by the singular value: it keeps orthonormality where a value is tiny or zero
         vectors = torch.linalg.qr((left.T.flip(0)[:kept].to(self.rows.dtype) @ self.rows).T.double()).Q.T
         pairs = self._checked(values.flip(0)[:kept].contiguous(), vectors.contiguous())
@@ -207,12 +216,35 @@ def second_moment(X: Any, *, center: bool) -> AbstractSecondMoment:
     return moment
 
 
+def _signed_difference(AA: Tensor, AB: Tensor, BB: Tensor) -> tuple[Tensor, Tensor]:
+    """Spectrum of A^T A - B^T B from the products A A^T, A B^T, B B^T: nothing of the size of its rows is formed.
+
+    With C = [A; B], J = diag(I, -I) and C C^T = L L^T, the eigenvalues of C^T J C that are not zero are those of
+    L^T J L, and C^T (J L w) is the eigenvector that belongs to w.
+
+    Returns:
+        Eigenvalues, and the coefficients J L w (n + m, .) in columns.
+    """
+    gram = torch.cat([torch.cat([AA, AB], 1), torch.cat([AB.T, BB], 1)])
+    values, U = torch.linalg.eigh(gram)
+    L = U * values.clamp_min(0).sqrt()
+    JL = torch.cat([L[: len(AA)], -L[len(AA) :]])
+    found, w = torch.linalg.eigh(L.T @ JL)
+    return found, JL @ w
+
+
 def moment_difference(first: AbstractSecondMoment, second: AbstractSecondMoment) -> tuple[float, Tensor]:
     """||M_1 - M_2||_2 and the unit vector (d,) that attains it: LAPACK's full spectrum for small d, else Lanczos."""
     if first.size <= DENSE_SIZE:
         identity = torch.eye(first.size, dtype=torch.float64, device=first.mean.device)
         values, vectors = torch.linalg.eigh(first.matvec(identity) - second.matvec(identity).to(identity))
         vectors = vectors.T
+    elif isinstance(first, RowMoment) and isinstance(second, RowMoment):
+        across = (first.rows @ second.rows.T.to(first.rows)).double()
+        values, coefficients = _signed_difference(first.gram, across, second.gram)
+        a, b = coefficients[:, int(values.abs().argmax())].split([len(first.rows), len(second.rows)])
+        vector = a.to(first.rows) @ first.rows + b.to(second.rows) @ second.rows
+        return float(values.abs().max()), torch.nn.functional.normalize(vector.double(), dim=0)
     else:
         values, vectors = _lanczos(lambda V: first.matvec(V) - second.matvec(V), first.size, 1, "LM", first.mean.device)
     top = int(values.abs().argmax())

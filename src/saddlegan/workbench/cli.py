@@ -15,7 +15,7 @@ import typer
 
 from saddlegan.errors import SaddleganError
 from saddlegan.workbench import console
-from saddlegan.workbench.commands import data, fit, report, sample
+from saddlegan.workbench.commands import data, explore, fit, report, sample
 
 app = typer.Typer(
     name="saddlegan",
@@ -48,6 +48,7 @@ def _root(
 app.command("data")(data.data)
 app.command("fit")(fit.fit)
 app.command("sample")(sample.sample)
+app.command("explore")(explore.explore)
 app.command("report")(report.report)
 
 

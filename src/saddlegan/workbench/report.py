@@ -153,9 +153,9 @@ def subtitle_of(run: Run) -> str:
 
 
 def _makers() -> list[tuple[float, Maker]]:
-    from saddlegan.workbench import sections, solved  # they register themselves, and import this module
+    from saddlegan.workbench import sections, solved, stages  # they register themselves, and import this module
 
-    del sections, solved
+    del sections, solved, stages
     return list(_MAKERS)
 
 
