@@ -18,6 +18,7 @@ from saddlegan._lanczos import OVERSAMPLING, Krylov, block_lanczos, orthonormal,
 from saddlegan._linalg import AbstractSecondMoment, DenseMoment, Eigenpairs, recentred
 from saddlegan.errors import InputError, SolveError
 
+STREAM_PASSES = 60
 GRAM_SIZE = 4096  # above, d x d is not formed: 128 MiB in float64 here, and growing with d^2
 
 
@@ -77,7 +78,7 @@ class ProductKernel(AbstractKernel):
         left = torch.ones(len(rows), len(self.V) + 1, dtype=rows.dtype, device=rows.device)
         torch.matmul(rows, self.V.T, out=left[:, :-1])
         product += left.T @ rows
-        square += torch.linalg.vector_norm(rows).double().square()
+        square += torch.linalg.vector_norm(rows, dtype=torch.float64).square()
 
     def fingerprint(self) -> str:
         return f"product {_digest(self.shift)} {_digest(self.V)}"
@@ -183,7 +184,9 @@ class StreamedMoment(AbstractSecondMoment):
         def tolerances(values: Tensor) -> Tensor:
             return self.tolerance * values[0] * torch.ones_like(values)
 
-        found = block_lanczos(self._product, self._guess, k=k, tolerances=tolerances, basis_blocks=16)
+        found = block_lanczos(
+            self._product, self._guess, k=k, tolerances=tolerances, max_passes=STREAM_PASSES, basis_blocks=16
+        )
         if not found.converged:
             raise SolveError(
                 f"block Lanczos did not reach {self.tolerance:g} lambda_1 for {k} eigenpairs in {found.passes} passes: "

@@ -16,7 +16,9 @@ from saddlegan.fit._images import AbstractImages, ImageBlocks, enlarge
 from saddlegan.fit._quadratic import QuadraticOptimum, solve_quadratic
 from saddlegan.results import Solution
 
+NOISE = 1e-13  # eigenvalues below, relative to the largest, are rounding of zero
 WIDE_ROWS = 1024  # fewer images than pixels: up to here the n x n matrix of the rows is diagonalised instead
+RANK_TOLERANCE = 1e-10  # variances below, relative to the largest, are rounding: dividing by them loses everything
 FRESH_VARIANCE = 0.5  # of fresh latents, in units of the smallest variance handed up
 
 
@@ -67,14 +69,16 @@ class AlignedMoment(AbstractSecondMoment):
     def __init__(self, moment: AbstractSecondMoment, pairs: Eigenpairs, reference: Tensor) -> None:
         self._moment = moment
         self.mean = moment.mean
-        vectors = pairs.vectors.clone()
-        along = vectors.sum(1)
+        vectors, values = pairs.vectors.clone(), pairs.values.clone()
+        values[values <= NOISE * values[0]] = 0.0
+        # brightness decides, and a fixed random direction where a vector has none
+        along = vectors @ (1.0 + random_block(1, vectors.shape[1], vectors.device)[0])
         known = min(len(reference), len(vectors))
         along[:known] = (vectors[:known] * reference[:known]).sum(1)
         vectors[along < 0] *= -1.0
         self._products = moment.matvec(vectors)
-        self.residuals = (self._products - pairs.values[:, None] * vectors).norm(dim=1)
-        self._pairs = Eigenpairs(pairs.values, vectors, float(self.residuals.max()))
+        self.residuals = (self._products - values[:, None] * vectors).norm(dim=1)
+        self._pairs = Eigenpairs(values, vectors, float(self.residuals.max()))
 
     def matvec(self, V: Tensor) -> Tensor:
         if torch.equal(V, self._pairs.vectors[: len(V)]):
@@ -111,7 +115,7 @@ def _features(before: Stage | None, resolution: int, k: int, size: int, device: 
         eye = torch.eye(k, dtype=torch.float64, device=device)
         return _Features(eye.new_zeros(0, size), eye, eye)
     P, sigma, directions = torch.linalg.svd(enlarge(before.factor, before.resolution, resolution), full_matrices=False)
-    p = min(k, int((sigma > len(sigma) * torch.finfo(sigma.dtype).eps * sigma[0]).sum()))
+    p = min(k, int((sigma.square() > RANK_TOLERANCE * sigma[0].square()).sum()))
     P, sigma, directions = P[:, :p], sigma[:p], directions[:p]
     # the smallest variance belongs to fresh latents, so that old ones keep feeding the leading directions
     fresh = (FRESH_VARIANCE**0.5 * sigma[-1]) if p else torch.ones((), dtype=sigma.dtype, device=device)

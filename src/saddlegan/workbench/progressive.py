@@ -83,7 +83,7 @@ def fit(source: str, plan: Plan, *, out: Path, overwrite: bool, seed: int, comma
         command="fit",
         model="progressive",
         data=data.spec,
-        latent=LatentSpec(size=model.generator_.n_latent),
+        latent=LatentSpec(size=len(model.stages_[-1].factor)),
         generator=players.network_spec(model.generator_),
         discriminator=players.network_spec(model.discriminator_),
         seed=seed,
@@ -128,9 +128,7 @@ def _read(source: str, plan: Plan, *, seed: int, show: Any) -> tuple[AbstractIma
             raise InputError("`crop` belongs to folders of images")
         loaded = sources.load(source, random_state=seed, skip_bad=plan.skip_bad, image_shape=plan.image_shape)
         if loaded.image_shape is None:
-            raise InputError(
-                f"--progressive needs images; {source} holds rows: say their shape with --image-shape HxWxC"
-            )
+            raise InputError(f"--progressive needs images; {source} holds rows: give their shape, --image-shape HxWxC")
         return ArrayImages(loaded.X.reshape(len(loaded.X), *loaded.image_shape)), loaded
     n, h, w, c = pixels.shape
     spec = DataSpec(

@@ -1,8 +1,8 @@
 """A folder of images, decoded once into memory maps of every resolution.
 
-The cache is named after the files' contents and the recipe, so it can neither be stale nor belong to another folder. It is
-filled in chunks by parallel processes and a log says which chunks are in: whoever is killed goes on from there. The name
-of a finished cache appears only when it is complete.
+The cache is named after the files' contents and the recipe, so it can neither be stale nor belong to another folder. It
+is filled in chunks by parallel processes, and a log says which chunks are in: whoever is killed goes on from there. The
+name of a finished cache appears only when it is complete.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import hashlib
 import io
+import itertools
 import json
 import multiprocessing
 import os
@@ -91,18 +92,23 @@ class Pyramid(AbstractImages):
         return np.load(_level_path(self.folder, resolution), mmap_mode="r", allow_pickle=False)
 
     def blocks(self, start: int, stop: int, part: int, parts: int) -> Iterator[Tensor]:
+        """Blocks of the finest images."""
         return self._finest.blocks(start, stop, part, parts)
 
     def leg_rows(self) -> int:
+        """Images after which a pass may pause."""
         return self._finest.leg_rows()
 
     def level(self, resolution: int) -> AbstractImages:
+        """The stored copy at this resolution, or the finest."""
         return self._levels.get(resolution, self._finest)
 
     def delayed(self, start: int, stop: int) -> list[Any]:
+        """Refuse: a memory map is not a dask.array."""
         return self._finest.delayed(start, stop)
 
     def fingerprint(self) -> str:
+        """The cache's name, made from the contents."""
         return self.folder.name
 
 
@@ -135,7 +141,7 @@ def build(
         InputError: resolutions that do not divide one another.
     """
     sides = tuple(int(r) for r in resolutions)
-    if not sides or min(sides) < 1 or any(b % a or a == b for a, b in zip(sides, sides[1:], strict=False)):
+    if not sides or min(sides) < 1 or any(b % a or a == b for a, b in itertools.pairwise(sides)):
         raise InputError(f"`resolutions` must ascend, each a multiple of the one before, got {sides}")
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not _hidden(p, folder))
     if not paths:

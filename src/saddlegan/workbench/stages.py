@@ -1,4 +1,4 @@
-"""The report's section on the stages of a progressive run: the same samples sharpening, spectra, certificates, times."""
+"""The report's section on the stages of a progressive run: samples sharpening, spectra, certificates, times."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def stages(scene: Scene) -> Section | None:
     names = ", ".join(str(entry["resolution"]) for entry in entries)
     body = [
         html.text(
-            "One latent makes a picture at every resolution: each stage is fed the enlarged output of the one before, and "
-            "fresh latents for what is new. The bound holds for the population at every stage, not for drawn samples."
+            "One latent makes a picture at every resolution: each stage is fed the enlarged output of the one before, "
+            "and fresh latents for what is new. Each bound holds for the population, not for drawn samples."
         ),
         html.figure(
             _pictures(views, z, (low, high)),
             alt=f"Rows of {SHOWN} generated pictures, one row per resolution ({names}); columns share a latent.",
-            caption="Columns share a latent; the picture sharpens from stage to stage. Not chosen: the first that came.",
+            caption="Columns share a latent; the picture sharpens from stage to stage. None was chosen.",
         ),
         html.figure(
             _spectra(entries),
             alt="Lines of the leading variances of each stage on a logarithmic scale, each ending at its beta.",
-            caption="The leading variances of the data at each resolution. A stage keeps what lies above its β (dashed), "
-            "so the lines end there.",
+            caption="The leading variances of the data at each resolution. A stage keeps what lies above its β "
+            "(dashed), so the lines end there.",
         ),
         html.table(
             [

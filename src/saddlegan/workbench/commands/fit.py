@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -45,9 +46,36 @@ def fit(
     skip_bad: options.SkipBadOption = False,
     n_samples: options.SamplesOption = None,
     image_shape: options.ImageShapeOption = None,
+    progressive: Annotated[
+        bool, typer.Option("--progressive", help="Images, coarse to fine: ProCoGAN with a proof at every resolution.")
+    ] = False,
+    resolutions: Annotated[
+        str | None, typer.Option("--resolutions", help="With --progressive: sides of the stages, such as 4,8,16,32.")
+    ] = None,
+    n_components: Annotated[
+        str | None, typer.Option("--n-components", help="With --progressive: components of each stage [20,30,40,100].")
+    ] = None,
+    crop: Annotated[
+        str | None, typer.Option("--crop", help="With --progressive: SIZE@X,Y in every file; CelebA: 128@89,121.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option("--cache", help="With --progressive: where decoded images are kept.")
+    ] = None,
+    engine: Annotated[
+        Literal["serial", "threads"], typer.Option("--engine", help="With --progressive: where sums are computed.")
+    ] = "serial",
 ) -> None:
     """Solve a WGAN of DATA exactly; write the generator, the proof of optimality and a report."""
     out = options.default_out(out, source)
+    if progressive:
+        options.check_seed(seed)
+        given = {"--resolutions": resolutions, "--n-components": n_components, "--crop": crop}
+        _progressive(
+            source, given, cache, engine, image_shape, out=out, overwrite=overwrite, seed=seed, skip_bad=skip_bad
+        )
+        return
+    if any(option is not None for option in (resolutions, n_components, crop, cache)):
+        raise InputError("`--resolutions`, `--n-components`, `--crop` and `--cache` belong to --progressive")
     level = parse_beta(beta, model)
     centered = model == "quadratic" if center is None else center
     options.check_seed(seed)
@@ -98,6 +126,54 @@ def fit(
         export.write_preview(run)
         report.write(run, data=data)
     console.facts(report.title_of(run), summary(solution, seconds=time.perf_counter() - started))
+    console.say(str(out / "report.html"))
+
+
+def _progressive(
+    source: str,
+    given: dict[str, str | None],
+    cache: Path | None,
+    engine: str,
+    image_shape: str | None,
+    *,
+    out: Path,
+    overwrite: bool,
+    seed: int,
+    skip_bad: bool,
+) -> None:
+    shape = options.parse_image_shape(image_shape)
+    sides, components = (options.parse_numbers(name, given[name]) for name in ("--resolutions", "--n-components"))
+    box = options.parse_crop(given["--crop"])
+    from saddlegan.workbench import progressive
+    from saddlegan.workbench.decoding import Crop
+
+    words = ["saddlegan", "fit", source, "--progressive"]
+    for name, text in given.items():
+        words += [name, text] if text is not None else []
+    words += ["--image-shape", image_shape] if image_shape is not None else []
+    words += ["--skip-bad"] if skip_bad else []
+    plan = progressive.Plan(
+        resolutions=sides,
+        n_components=components,
+        crop=None if box is None else Crop(*box),
+        cache=cache,
+        skip_bad=skip_bad,
+        image_shape=shape,
+        engine=engine,
+    )
+    started = time.perf_counter()
+    model = progressive.fit(
+        source,
+        plan,
+        out=out,
+        overwrite=overwrite,
+        seed=seed,
+        command_line=shlex.join([*words, "--seed", str(seed), "--out", str(out)]),
+    )
+    for stage in model.stages_:
+        console.say(f"stage {stage.resolution}: {stage.kept} directions, beta {stage.beta:.6g}")
+    rows = summary(model.solution_, seconds=time.perf_counter() - started)
+    console.facts(f"Progressive WGAN of {source}", rows)
     console.say(str(out / "report.html"))
 
 
