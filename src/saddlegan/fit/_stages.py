@@ -19,6 +19,7 @@ from saddlegan.results import Solution
 NOISE = 1e-13  # eigenvalues below, relative to the largest, are rounding of zero
 WIDE_ROWS = 1024  # fewer images than pixels: up to here the n x n matrix of the rows is diagonalised instead
 RANK_TOLERANCE = 1e-10  # variances below, relative to the largest, are rounding: dividing by them loses everything
+ALIGNED = 0.1  # cosine from which an eigenvector counts as the sharpened one of the stage before
 FRESH_VARIANCE = 0.5  # of fresh latents, in units of the smallest variance handed up
 
 
@@ -74,7 +75,8 @@ class AlignedMoment(AbstractSecondMoment):
         # brightness decides, and a fixed random direction where a vector has none
         along = vectors @ (1.0 + random_block(1, vectors.shape[1], vectors.device)[0])
         known = min(len(reference), len(vectors))
-        along[:known] = (vectors[:known] * reference[:known]).sum(1)
+        cosines = (vectors[:known] * reference[:known]).sum(1)
+        along[:known] = torch.where(cosines.abs() > ALIGNED, cosines, along[:known])
         vectors[along < 0] *= -1.0
         self._products = moment.matvec(vectors)
         self.residuals = (self._products - values[:, None] * vectors).norm(dim=1)
@@ -117,6 +119,8 @@ def _features(before: Stage | None, resolution: int, k: int, size: int, device: 
     P, sigma, directions = torch.linalg.svd(enlarge(before.factor, before.resolution, resolution), full_matrices=False)
     p = min(k, int((sigma.square() > RANK_TOLERANCE * sigma[0].square()).sum()))
     P, sigma, directions = P[:, :p], sigma[:p], directions[:p]
+    signs = P.gather(0, P.abs().argmax(0, keepdim=True))[0].sign()  # a positive latent moves along its direction
+    P, directions = P * signs, directions * signs[:, None]
     # the smallest variance belongs to fresh latents, so that old ones keep feeding the leading directions
     fresh = (FRESH_VARIANCE**0.5 * sigma[-1]) if p else torch.ones((), dtype=sigma.dtype, device=device)
     latents = torch.block_diag(P * sigma, fresh * torch.eye(k - p, dtype=sigma.dtype, device=device))
