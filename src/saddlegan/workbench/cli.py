@@ -17,6 +17,8 @@ from saddlegan.errors import SaddleganError
 from saddlegan.workbench import console
 from saddlegan.workbench.commands import data, explore, fit, report, sample
 
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
 app = typer.Typer(
     name="saddlegan",
     help="GAN training as a saddle-point problem: solve, train, certify, and look at the result.",
@@ -68,18 +70,22 @@ def run(arguments: list[str]) -> int:
         The exit code.
     """
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, prog_name="saddlegan", standalone_mode=False)
     except SaddleganError as error:
         console.complain(str(error))
         return 2
     except typer.Exit as leave:
-        return leave.exit_code
+        return _interrupted() if leave.exit_code == INTERRUPTED else leave.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        console.complain("interrupted; nothing half-written is left")
-        return 130
+        return _interrupted()
     except Exception as error:
         return _usage_error(error)
     return code if isinstance(code, int) else 0
+
+
+def _interrupted() -> int:
+    console.complain("interrupted")
+    return INTERRUPTED
 
 
 def _usage_error(error: Exception) -> int:

@@ -34,7 +34,7 @@ def real_and_generated_images(
     """
     columns = math.ceil(math.sqrt(len(real)))
     with style.look():
-        figure = style.new_figure(3.0)
+        figure = style.new_figure(2.6)
         for axes, rows, title, colour in zip(
             _panels(figure, 2), (real, generated), ("Real", "Generated"), (style.REAL, style.GENERATED), strict=True
         ):
@@ -65,7 +65,7 @@ def real_and_generated_points(
     low, high = both.min(0), both.max(0)
     middle, half = (low + high) / 2, 0.54 * float((high - low).max() or 1.0)
     with style.look():
-        figure = style.new_figure(3.1)
+        figure = style.new_figure(2.75)
         for axes, points, title, colour in zip(
             _panels(figure, 2), (real, generated), ("Real", "Generated"), (style.REAL, style.GENERATED), strict=True
         ):
@@ -89,7 +89,7 @@ def real_and_generated_points(
 def points(rows: np.ndarray) -> bytes:
     """One scatter plot of the first two columns of samples (n, d); of a single column, its histogram."""
     with style.look():
-        figure = style.new_figure(3.6, width=3.8)
+        figure = style.new_figure(3.4, width=3.6)
         axes = figure.subplots()
         if rows.shape[1] == 1:
             axes.hist(rows[:, 0], bins=60, color=style.GENERATED)
@@ -120,14 +120,15 @@ def spectrum(eigenvalues: np.ndarray, *, beta: float, kept: int, unit: str) -> b
         axes = figure.subplots()
         inside = np.clip(values - beta, 0.0, None)
         axes.bar(order, values - inside, 0.78, color=style.SHADE, label="left out")
-        axes.bar(order, inside, 0.78, values - inside, color=style.REAL, label="the generator's: eigenvalue minus beta")
-        axes.axhline(beta, color=style.GENERATED, ls=(0, (4, 2)), label=f"beta = {beta:.4g}")
+        axes.bar(order, inside, 0.78, values - inside, color=style.REAL, label="kept, above beta")
+        if beta > 0:
+            axes.axhline(beta, color=style.GENERATED, ls=(0, (4, 2)), label=f"beta = {beta:.4g}")
         axes.set_xlim(0.2, len(values) + 0.8)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.set_xlabel("direction, by variance of the data")
         axes.set_ylabel(f"variance ({unit})")
         axes.grid(True, axis="y")
-        axes.legend(loc="upper right", handlelength=1.6)
+        figure.legend(loc="outside upper left", ncols=3, handlelength=1.4, columnspacing=1.2)
         return style.png(figure)
 
 
@@ -152,7 +153,7 @@ def traversal(
     h, w = image_shape[:2]
     sheet = tile(to_pictures(rows, image_shape, value_range), TRAVERSAL_STEPS)
     with style.look():
-        height = style.WIDTH * 0.86 * len(axes_rows) * h / (TRAVERSAL_STEPS * w) + 0.75
+        height = style.WIDTH * 0.8 * len(axes_rows) * h / (TRAVERSAL_STEPS * w) + 0.5
         figure = style.new_figure(min(9.0, height))
         panel = figure.subplots()
         _show(panel, sheet)
@@ -164,7 +165,7 @@ def traversal(
             [f"{index + 1}: {share:.0%}" for index, share in enumerate(shares)],
         )
         panel.tick_params(length=0)
-        panel.set_ylabel("component: share of the variance")
+        panel.set_ylabel("component: share of the data's variance")
         return style.png(figure)
 
 
@@ -177,15 +178,15 @@ def loadings(axes_rows: np.ndarray, shares: np.ndarray) -> bytes:
     """
     limit = float(np.abs(axes_rows).max()) or 1.0
     with style.look():
-        figure = style.new_figure(1.3 + 0.28 * len(axes_rows))
+        figure = style.new_figure(max(2.0, 1.3 + 0.28 * len(axes_rows)))
         panel = figure.subplots()
         shown = panel.imshow(axes_rows, cmap=style.DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
         panel.set_yticks(range(len(shares)), [f"{index + 1}: {share:.0%}" for index, share in enumerate(shares)])
         panel.xaxis.set_major_locator(MaxNLocator(12, integer=True))
         panel.tick_params(length=0)
         panel.set_xlabel("column of the data, counted from 0")
-        panel.set_ylabel("component: share of the variance")
-        figure.colorbar(shown, ax=panel, label="change per standard deviation", pad=0.02)
+        panel.set_ylabel("component: share")
+        figure.colorbar(shown, ax=panel, label="change per sd", pad=0.02)
         return style.png(figure)
 
 
@@ -200,7 +201,7 @@ def direction(vector: np.ndarray, image_shape: tuple[int, ...] | None) -> bytes:
     with style.look():
         if image_shape is not None:
             channels = image_shape[2] if len(image_shape) == 3 else 1
-            figure = style.new_figure(2.9 if channels == 1 else 2.1, width=3.6 if channels == 1 else style.WIDTH)
+            figure = style.new_figure(2.5 if channels == 1 else 1.8, width=3.2 if channels == 1 else style.WIDTH)
             panels = _panels(figure, channels)
             planes = vector.reshape(*image_shape[:2], channels)
             for index, panel in enumerate(panels):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import struct
 from collections.abc import Iterable
 
 from markupsafe import Markup, escape
+
+SCREEN_SCALE = 0.64  # figures are rendered denser than a screen, for sharp type
 
 
 def text(words: str) -> Markup:
@@ -22,9 +25,11 @@ def figure(png: bytes, *, alt: str, caption: str | Markup) -> Markup:
         caption: what to look at.
     """
     encoded = base64.b64encode(png).decode("ascii")
-    return Markup('<figure><img src="data:image/png;base64,{}" alt="{}"><figcaption>{}</figcaption></figure>').format(
-        encoded, alt, caption
-    )
+    width, height = (round(SCREEN_SCALE * side) for side in struct.unpack(">II", png[16:24]))  # PNG's first chunk
+    return Markup(
+        '<figure><img src="data:image/png;base64,{}" alt="{}" width="{}" height="{}">'
+        "<figcaption>{}</figcaption></figure>"
+    ).format(encoded, alt, width, height, caption)
 
 
 def table(rows: Iterable[tuple[str | Markup, str | Markup, str | Markup]]) -> Markup:

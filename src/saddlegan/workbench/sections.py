@@ -12,11 +12,12 @@ from saddlegan import fit
 from saddlegan._linalg import second_moment
 from saddlegan.networks import FeatureGenerator, LinearGenerator
 from saddlegan.workbench import figures, html, report
+from saddlegan.workbench.certificates import read_solution
 from saddlegan.workbench.report import Scene, Section
-from saddlegan.workbench.runs import Run
 
 SHOWN_PICTURES = 64
 SHOWN_COMPONENTS = 8
+WITNESS_TITLE = "The witness: where they differ most"
 WITNESS_ELEMENTS = 1 << 26  # rows beyond this many elements are thinned before the witness is computed
 
 
@@ -55,7 +56,7 @@ def _plane(real: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndar
         return _lifted(real, spread), _lifted(generated, spread), ("x1", "random height, for sight only")
     if real.shape[1] == 2:
         return np.asarray(real), generated, ("x1", "x2")
-    thinned = _thin(real)
+    thinned = thin(real)
     moment = second_moment(thinned, center=True)
     axes, mean = moment.eigenpairs(2).vectors.numpy().T, moment.mean.numpy()
     return (thinned - mean) @ axes, (generated - mean) @ axes, ("first component of the data", "second component")
@@ -65,7 +66,8 @@ def _lifted(X: np.ndarray, spread: float) -> np.ndarray:
     return np.concatenate([X, spread * np.random.default_rng(0).standard_normal((len(X), 1))], axis=1)
 
 
-def _thin(X: np.ndarray) -> np.ndarray:
+def thin(X: np.ndarray) -> np.ndarray:
+    """Take evenly spaced rows where there are too many to look at again."""
     step = math.ceil(X.size / WITNESS_ELEMENTS)
     return np.asarray(X[::step])
 
@@ -109,61 +111,45 @@ def components(scene: Scene) -> Section | None:
     return Section("components", title, body, {"standard_deviations": sd.tolist(), "shares": shares.tolist()})
 
 
-def solution_of(run: Run) -> dict[str, Any] | None:
-    """The `Solution` that a fit wrote, as plain JSON, or None if the run was not solved.
-
-    Raises:
-        RunError: `certificate.json` is damaged.
-    """
-    if not run.has("certificate.json"):
-        return None
-    certificate = run.read_json("certificate.json")
-    found = certificate.get("solution") if isinstance(certificate, dict) else None
-    return found if isinstance(found, dict) else None
-
-
 def _total_variance(scene: Scene, fallback: float) -> float:
     """The data's total variance as the fit measured it; without a fit, as far as the generator knows it."""
-    solution = solution_of(scene.run)
-    return float(solution["stats"].get("total_moment", fallback)) if solution else fallback
+    solution = read_solution(scene.run)
+    return (solution.stats.total_moment if solution else None) or fallback
 
 
 def witness(scene: Scene) -> Section | None:
-    """The direction in which data and samples differ most."""
-    if scene.data is None:
+    """The direction in which data and samples differ most, measured on samples; solved runs know better."""
+    if scene.data is None or read_solution(scene.run) is not None:
         return None
-    real = _thin(scene.data.X)
-    kind = "linear" if scene.run.config.model == "linear" else "quadratic"
-    found = fit.discrepancy(real, scene.samples, kind, center=kind == "quadratic")
+    found = fit.discrepancy(thin(scene.data.X), scene.samples, "quadratic", center=True)
     direction = np.asarray(found.witness, dtype=np.float64)
-    what = "mean" if kind == "linear" else "variance"
-    more = ""
-    if kind == "quadratic":
-        ahead = float(np.var(real @ direction)) > float(np.var(scene.samples @ direction))
-        more = f" The {'data vary' if ahead else 'samples vary'} more along it."
+    ahead = float(np.var(thin(scene.data.X) @ direction)) > float(np.var(scene.samples @ direction))
     caption = (
-        f"Of all directions this one has the largest difference in {what}: {html.number(found.value)}, "
-        f"measured on {len(scene.samples):,} samples.{more}"
+        f"Of all directions this one has the largest difference in variance: {html.number(found.value)}, measured on "
+        f"{len(scene.samples):,} samples, sampling noise included. The {'data' if ahead else 'samples'} vary more."
     )
-    solution = solution_of(scene.run)
-    if solution is not None:
-        caption += (
-            f" The generator's own distribution is allowed beta = {html.number(solution['stats']['beta'])}; "
-            "what is above that comes from drawing finitely many samples."
-        )
+    return draw_witness(scene, direction, caption, {"kind": "quadratic", "value": found.value})
+
+
+def draw_witness(scene: Scene, direction: np.ndarray, caption: str, facts: dict[str, Any]) -> Section:
+    """The section for a witness: arrow, picture or bars.
+
+    Args:
+        scene: its data are needed if the direction has two entries.
+        direction: unit vector (d,).
+        caption: what it means.
+        facts: for the JSON twin; the direction is added.
+    """
     shape = scene.run.config.data.image_shape
-    if len(direction) == 2:
-        png = figures.real_and_generated_points(real, scene.samples, witness=direction)
+    if len(direction) == 2 and scene.data is not None:
+        png = figures.real_and_generated_points(np.asarray(scene.data.X), scene.samples, witness=direction)
+        form = "an arrow over the scatter plot of the samples"
     else:
         png = figures.direction(direction, shape)
-    form = "picture of the direction's weight at each pixel" if shape else "chart of the direction's weight per column"
-    body = html.figure(png, alt=f"The witness: a {form}.", caption=caption)
-    return Section(
-        "witness",
-        "The witness: where they differ most",
-        body,
-        {"kind": kind, "value": found.value, "direction": direction.tolist()},
-    )
+        form = "the weight of every pixel as a picture" if shape else "the weight of every column as a chart"
+    body = html.figure(png, alt=f"The witness: {form}.", caption=caption)
+    facts = {**facts, "direction": direction.tolist()}
+    return Section("witness", WITNESS_TITLE, body, facts)
 
 
 def data_facts(scene: Scene) -> Section:

@@ -25,8 +25,8 @@ MUTED = "#8a919c"
 FAINT = "#e4e7ec"
 SHADE = "#c3c8d0"
 DIVERGING = "PuOr_r"  # orange high, purple low; neither end depends on telling red from green
-WIDTH = 5.4  # inches
-DPI = 190
+WIDTH = 4.6  # inches
+DPI = 220
 
 _LOOK: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -45,14 +45,14 @@ _LOOK: dict[Any, Any] = {
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
+    "xtick.labelsize": 9.0,
+    "ytick.labelsize": 9.0,
     "xtick.major.width": 0.8,
     "ytick.major.width": 0.8,
     "grid.color": FAINT,
     "grid.linewidth": 0.8,
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
+    "legend.fontsize": 9.0,
     "figure.facecolor": "white",
     "figure.constrained_layout.h_pad": 0.07,
     "figure.constrained_layout.w_pad": 0.07,

@@ -29,7 +29,7 @@ def read_file(path: Path) -> np.ndarray:
         raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        if "allow_pickle" in reason or "pickled" in reason or "Object arrays" in reason:
+        if "allow_pickle" in reason or "pickled" in reason or "bject" in reason:
             reason = "it holds Python objects, which are never loaded; save plain numbers"
         raise DataError(f"{path} cannot be read as {path.suffix.lower()[1:]}: {reason}") from error
 
@@ -42,10 +42,10 @@ def _npy(path: Path) -> np.ndarray:
 
 
 def _npz(path: Path) -> np.ndarray:
-    archive = np.load(path, allow_pickle=False)
-    if isinstance(archive, np.ndarray):
-        raise DataError(f"{path} is not a .npz archive; rename it to .npy")
-    with archive:
+    with path.open("rb") as file:  # numpy leaves a damaged archive open when it opens the file itself
+        archive = np.load(file, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise DataError(f"{path} is not a .npz archive; rename it to .npy")
         keys = list(archive.keys())
         chosen = keys if len(keys) == 1 else [key for key in PREFERRED_KEYS if key in keys]
         if not chosen:
@@ -59,11 +59,14 @@ def _csv(path: Path) -> np.ndarray:
     import pandas as pd
 
     try:
-        head = pd.read_csv(path, header=None, nrows=1, dtype=str)
+        head = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0]
+        has_header = not all(_is_number(str(cell)) for cell in head)
+        frame = pd.read_csv(path, header=None, skiprows=1 if has_header else 0)
     except pd.errors.EmptyDataError as error:
-        raise DataError(f"{path} is empty") from error
-    has_header = not all(_is_number(str(cell)) for cell in head.iloc[0])
-    return _numbers(pd.read_csv(path, header=0 if has_header else None, float_precision="round_trip"), path)
+        raise DataError(f"{path} holds no row of numbers") from error
+    if frame.shape[1] != len(head):
+        raise DataError(f"{path} names {len(head)} columns in its first line, but its rows have {frame.shape[1]}")
+    return _numbers(frame.set_axis(list(head), axis=1) if has_header else frame, path)
 
 
 def _parquet(path: Path) -> np.ndarray:
@@ -73,14 +76,14 @@ def _parquet(path: Path) -> np.ndarray:
 
 
 def _numbers(frame: Any, path: Path) -> np.ndarray:
-    for column in frame.columns:
-        if frame[column].dtype.kind not in "fiub":
-            value = next((v for v in frame[column] if not _is_number(str(v))), frame[column].iloc[0])
-            raise DataError(
-                f"{path} must hold numbers only, but column {str(column)!r} holds {str(value)!r}; remove that column"
-            )
     if frame.empty:
         raise DataError(f"{path} holds no row of numbers")
+    for name, column in frame.items():  # by position: names may repeat
+        if column.dtype.kind not in "fiub":
+            value = next((v for v in column if not _is_number(str(v))), column.iloc[0])
+            raise DataError(
+                f"{path} must hold numbers only, but column {str(name)!r} holds {str(value)!r}; remove that column"
+            )
     return frame.to_numpy()
 
 

@@ -70,25 +70,26 @@ def fit(
     if progressive:
         options.check_seed(seed)
         given = {"--resolutions": resolutions, "--n-components": n_components, "--crop": crop}
-        _progressive(
+        from saddlegan.workbench.commands._progressive import fit_progressive
+
+        fit_progressive(
             source, given, cache, engine, image_shape, out=out, overwrite=overwrite, seed=seed, skip_bad=skip_bad
         )
         return
     if any(option is not None for option in (resolutions, n_components, crop, cache)):
         raise InputError("`--resolutions`, `--n-components`, `--crop` and `--cache` belong to --progressive")
-    level = parse_beta(beta, model)
-    centered = model == "quadratic" if center is None else center
     options.check_seed(seed)
     shape = options.parse_image_shape(image_shape)
-    from saddlegan.workbench import runs  # torch and its friends, only once the options are known to be sound
+    centered = model == "quadratic" if center is None else center
 
-    runs.check_destination(out, overwrite=overwrite)
     from saddlegan import fit as door
     from saddlegan.results import as_dict
     from saddlegan.workbench import data as sources
-    from saddlegan.workbench import export, players, report
+    from saddlegan.workbench import export, players, report, runs
     from saddlegan.workbench.config import LatentSpec, RunConfig
 
+    level = parse_beta(beta, model)
+    runs.check_destination(out, overwrite=overwrite)
     started = time.perf_counter()
     data = sources.load(source, n_samples=n_samples, random_state=seed, skip_bad=skip_bad, image_shape=shape)
     phi = parse_features(features, n_latent=n_latent, seed=seed)
@@ -129,72 +130,23 @@ def fit(
     console.say(str(out / "report.html"))
 
 
-def _progressive(
-    source: str,
-    given: dict[str, str | None],
-    cache: Path | None,
-    engine: str,
-    image_shape: str | None,
-    *,
-    out: Path,
-    overwrite: bool,
-    seed: int,
-    skip_bad: bool,
-) -> None:
-    shape = options.parse_image_shape(image_shape)
-    sides, components = (options.parse_numbers(name, given[name]) for name in ("--resolutions", "--n-components"))
-    box = options.parse_crop(given["--crop"])
-    from saddlegan.workbench import progressive
-    from saddlegan.workbench.decoding import Crop
-
-    words = ["saddlegan", "fit", source, "--progressive"]
-    for name, text in given.items():
-        words += [name, text] if text is not None else []
-    words += ["--image-shape", image_shape] if image_shape is not None else []
-    words += ["--skip-bad"] if skip_bad else []
-    plan = progressive.Plan(
-        resolutions=sides,
-        n_components=components,
-        crop=None if box is None else Crop(*box),
-        cache=cache,
-        skip_bad=skip_bad,
-        image_shape=shape,
-        engine=engine,
-    )
-    started = time.perf_counter()
-    model = progressive.fit(
-        source,
-        plan,
-        out=out,
-        overwrite=overwrite,
-        seed=seed,
-        command_line=shlex.join([*words, "--seed", str(seed), "--out", str(out)]),
-    )
-    for stage in model.stages_:
-        console.say(f"stage {stage.resolution}: {stage.kept} directions, beta {stage.beta:.6g}")
-    rows = summary(model.solution_, seconds=time.perf_counter() - started)
-    console.facts(f"Progressive WGAN of {source}", rows)
-    console.say(str(out / "report.html"))
-
-
 def parse_beta(text: str | None, model: str) -> float | str:
-    """Read `--beta`: a finite number >= 0, or "auto" for the quadratic model.
+    """Read `--beta`, and refuse it in the words of the estimator.
 
     Raises:
-        InputError: anything else.
+        InputError: not a finite number >= 0 (or, for the quadratic model, "auto").
     """
+    from saddlegan.fit._base import check_beta
+
+    auto = model == "quadratic"
     if text is None:
-        return "auto" if model == "quadratic" else 0.0
-    if text == "auto" and model == "quadratic":
-        return text
+        return "auto" if auto else 0.0
     try:
-        number = float(text)
+        level: float | str = float(text)
     except ValueError:
-        number = math.nan
-    if not 0 <= number < math.inf:
-        choices = "a finite number >= 0" + (' or "auto"' if model == "quadratic" else "")
-        raise InputError(f"`beta` must be {choices}, got {text!r}")
-    return number
+        level = text
+    check_beta(level, auto=auto)
+    return level
 
 
 def parse_features(text: str, *, n_latent: int, seed: int) -> AbstractFeatures | None:
@@ -205,6 +157,7 @@ def parse_features(text: str, *, n_latent: int, seed: int) -> AbstractFeatures |
     """
     from torch import Generator
 
+    from saddlegan.fit._base import check_count
     from saddlegan.networks import PolynomialFeatures, ReLUFeatures
 
     kind, _, argument = text.partition(":")
@@ -212,8 +165,7 @@ def parse_features(text: str, *, n_latent: int, seed: int) -> AbstractFeatures |
         return None
     if kind not in ("relu", "polynomial") or not argument.isdecimal() or not 0 < int(argument) <= MAX_FEATURES:
         raise InputError(f"`features` must be none, relu:NUMBER or polynomial:DEGREE, such as relu:256, got {text!r}")
-    if n_latent < 1:
-        raise InputError(f"`n_latent` must be an integer >= 1, got {n_latent}")
+    check_count("n_latent", n_latent)
     if kind == "relu":
         return ReLUFeatures(n_latent, int(argument), generator=Generator().manual_seed(seed))
     if math.comb(n_latent + int(argument), n_latent) > MAX_FEATURES:

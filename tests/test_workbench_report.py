@@ -1,0 +1,231 @@
+"""Figures, sections and the report. Oracle: the arrays that were drawn, and a browser that opens the page."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from markupsafe import Markup
+from PIL import Image
+
+from browser import Page, find_chromium, open_page
+from saddlegan.errors import InputError, RunError
+from saddlegan.networks import MLP
+from saddlegan.workbench import certificates, cli, figures, html, pictures, players, report, runs, style
+from saddlegan.workbench import data as sources
+from saddlegan.workbench.config import LatentSpec, RunConfig
+
+needs_browser = pytest.mark.skipif(find_chromium() is None, reason="no Chromium found")
+
+
+def decoded(png: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(png)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def fitted(tmp_path: Path, *words: str) -> runs.Run:
+    assert cli.run(["fit", *words, "--out", str(tmp_path / "run")]) == 0
+    return runs.Run.open(tmp_path / "run")
+
+
+def trained(tmp_path: Path) -> runs.Run:
+    """A run that no solver made: a random MLP pair on the ring."""
+    G, D, data = MLP(4, 2, hidden=(8,)), MLP(2, 1, hidden=(8,)), sources.load("ring", n_samples=300)
+    config = RunConfig(
+        command="train", model="primal-dual", objective="vanilla", data=data.spec, latent=LatentSpec(size=4),
+        generator=players.network_spec(G), discriminator=players.network_spec(D),
+    )  # fmt: skip
+    return runs.start(tmp_path / "trained", config, generator=G, discriminator=D)
+
+
+def test_pictures_are_scaled_clipped_and_tiled() -> None:
+    rows = np.array([[-9.0, 0.0, 127.5, 255.0], [999.0, 255.0, 0.0, 0.0]])
+    found = pictures.to_pictures(rows, (2, 2), (0.0, 255.0))
+    np.testing.assert_array_equal(found, [[[0, 0], [0.5, 1]], [[1, 1], [0, 0]]])
+    assert pictures.to_pictures(rows, (2, 2, 1), (0.0, 255.0)).shape == (2, 2, 2)
+    sheet = pictures.tile(found, 2)
+    np.testing.assert_array_equal(sheet, [[0, 0, 1, 1, 1], [0.5, 1, 1, 0, 0]])
+    assert pictures.tile(found[[0, 1, 0]], 2, background=0.25)[-1, -1] == 0.25
+    with pytest.raises(InputError, match="4 columns"):
+        pictures.to_pictures(rows[:, :3], (2, 2), (0.0, 1.0))
+
+
+def test_a_sheet_holds_every_pixel() -> None:
+    found = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)) / 255.0
+    sheet = decoded(pictures.sheet_png(found))
+    zoom = 6
+    assert sheet.shape == (2 * 8 * zoom + 2, 2 * 8 * zoom + 2, 3)
+    corner = sheet[: 8 * zoom : zoom, : 8 * zoom : zoom] / 255.0
+    np.testing.assert_array_equal(corner, found[0])
+
+
+FIGURES = {
+    "images": lambda rng: figures.real_and_generated_images(rng.random((9, 16)), rng.random((9, 16)), (4, 4), (0, 1)),
+    "colour images": lambda rng: figures.real_and_generated_images(
+        rng.random((4, 48)), rng.random((4, 48)), (4, 4, 3), (0, 1)
+    ),
+    "points": lambda rng: figures.real_and_generated_points(rng.random((9, 2)), rng.random((3000, 2))),
+    "points with witness": lambda rng: figures.real_and_generated_points(
+        rng.random((9, 2)), rng.random((9, 2)), witness=np.array([0.6, 0.8])
+    ),
+    "one point": lambda rng: figures.real_and_generated_points(np.zeros((2, 2)), np.zeros((2, 2))),
+    "scatter": lambda rng: figures.points(rng.random((50, 2))),
+    "histogram": lambda rng: figures.points(rng.random((50, 1))),
+    "spectrum": lambda rng: figures.spectrum(np.arange(20.0)[::-1], beta=4.0, kept=15, unit="x"),
+    "spectrum without beta": lambda rng: figures.spectrum(np.array([2.0, 1.0]), beta=0.0, kept=2, unit="x"),
+    "spectrum of nothing": lambda rng: figures.spectrum(np.array([2.0]), beta=3.0, kept=0, unit="x"),
+    "traversal": lambda rng: figures.traversal(rng.random(16), rng.random((3, 16)), rng.random(3), (4, 4), (0, 1)),
+    "loadings": lambda rng: figures.loadings(rng.standard_normal((3, 5)), rng.random(3)),
+    "direction": lambda rng: figures.direction(rng.standard_normal(5), None),
+    "long direction": lambda rng: figures.direction(rng.standard_normal(99), None),
+    "picture of a direction": lambda rng: figures.direction(rng.standard_normal(16), (4, 4)),
+    "colour picture of a direction": lambda rng: figures.direction(rng.standard_normal(48), (4, 4, 3)),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_are_reproducible_and_leave_matplotlib_as_it_was(name: str) -> None:
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    first, second = (FIGURES[name](np.random.default_rng(0)) for _ in range(2))
+    assert first == second
+    assert dict(matplotlib.rcParams) == before
+    assert decoded(first).std() > 1.0, "an empty picture"
+
+
+def test_the_spectrum_draws_the_threshold_where_it_is() -> None:
+    values = np.array([10.0, 6.0, 3.0, 1.0])
+    picture = decoded(figures.spectrum(values, beta=4.0, kept=2, unit="x")).astype(int)
+
+    def rows_of(colour: str) -> np.ndarray:
+        target = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+        # more pixels in a row than the legend's sample of the colour has
+        return np.flatnonzero((np.abs(picture - target).sum(2) < 12).sum(1) > 120)
+
+    blue, line, grey = rows_of(style.REAL), rows_of(style.GENERATED), rows_of(style.SHADE)
+    zero, beta, top = grey.max(), line.mean(), blue.min()
+    assert blue.max() <= line.max() + 2, "what is kept stands on the threshold"
+    assert (zero - beta) / (zero - top) == pytest.approx(4.0 / 10.0, abs=0.01)
+
+
+def test_html_is_escaped() -> None:
+    png = figures.points(np.zeros((3, 2)))
+    made = html.join(
+        [
+            html.text("<b>"),
+            html.table([("<i>", "<u>", "<s>")]),
+            html.code("<x>"),
+            html.figure(png, alt='"<a>', caption="<c>"),
+            html.details("<d>", html.text("<e>")),
+        ]
+    )
+    for tag in ("<b>", "<i>", "<u>", "<s>", "<x>", "<a>", "<c>", "<d>", "<e>"):
+        assert tag not in made
+    assert isinstance(made, Markup)
+    width = int(made.split('width="')[1].split('"')[0])
+    assert width == round(html.SCREEN_SCALE * decoded(png).shape[1])
+
+
+def test_a_section_can_be_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def extra(scene: report.Scene) -> report.Section | None:
+        if scene.run.config.command != "train":
+            return None
+        return report.Section("extra", "Extra & more", html.text(f"{len(scene.samples)} samples"), {"n": 1})
+
+    report._makers()  # the library's own, before the list is swapped
+    monkeypatch.setattr(report, "_MAKERS", list(report._MAKERS))
+    report.register(35, extra)
+    report.register(35, extra)
+    run = trained(tmp_path)
+    page = report.write(run).read_text()
+    assert page.count('<section id="extra"') == 1
+    assert "Extra &amp; more" in page
+    ids = [section["id"] for section in run.read_json("report.json")["sections"]]
+    assert ids == ["samples", "extra", "witness", "data"]
+    assert "extra" not in report.write(fitted(tmp_path, "ring", "--n-samples", "50")).read_text()
+
+
+def test_the_words_of_the_certificate(tmp_path: Path) -> None:
+    page = report.write(fitted(tmp_path, "digits", "--beta", "0.2")).read_text()
+    for words in ("What was solved.", "What is proved.", "no generator of any kind", "optimal, up to rounding"):
+        assert words in page
+    for words in ("What this model cannot do", "second moments only", "the samples are Gaussian"):
+        assert words in page
+    assert "src=" not in page.replace('src="data:image/png;base64,', "")
+
+
+def test_a_failed_solution_is_not_called_solved(tmp_path: Path) -> None:
+    run = fitted(tmp_path, "digits")
+    solution = run.read_json("certificate.json")["solution"]
+    solution |= {"status": "FEASIBLE", "message": "a feasible point", "bound": 2.0, "gap": solution["value"] - 2.0}
+    certificates.add(run, "solution", solution)
+    page = report.write(run).read_text()
+    assert 'class="badge warn"' in page
+    assert "optimal, up to rounding" not in page
+    assert "is open" in page
+
+
+def test_certificates_keep_what_others_wrote(tmp_path: Path) -> None:
+    run = fitted(tmp_path, "ring", "--n-samples", "50")
+    certificates.add(run, "certificates", [{"kind": "nash", "gap": float("inf"), "curve": torch.ones(2)}])
+    assert run.read_json("certificate.json")["certificates"] == [{"kind": "nash", "gap": "inf", "curve": [1.0, 1.0]}]
+    assert certificates.read_solution(run) is not None
+    assert len(certificates.read_spectrum(run)) == 2
+    run.write_text("certificate.json", "[]")
+    with pytest.raises(RunError, match="must hold a JSON object"):
+        certificates.add(run, "x", 1)
+    with pytest.raises(RunError, match="damaged"):
+        certificates.read_solution(run)
+
+
+def faults(page: Page) -> list[str]:
+    """Everything that a reader would trip over."""
+    found = [f"console: {error}" for error in page.errors] + [f"request: {address}" for address in page.requests]
+    found += [f"image without text: {index}" for index, (alt, _) in enumerate(page.images) if not alt.strip()]
+    found += [f"image not loaded: {alt}" for alt, width in page.images if width == 0]
+    return found + ([f"{page.overflow} pixels too wide"] if page.overflow > 0 else [])
+
+
+@needs_browser
+@pytest.mark.browser
+def test_faults_are_found(tmp_path: Path) -> None:
+    """The check below can fail: every kind of fault, planted."""
+    (tmp_path / "bad.html").write_text(
+        "<title>bad</title><img alt='' src='data:image/png;base64,xx'><img alt='gone' src='gone.png'>"
+        "<script>console.error('planted'); nowhere();</script><p style='width: 900px'>wide</p>"
+    )
+    found = faults(open_page(tmp_path / "bad.html", width=400))
+    for fault in ("planted", "gone.png", "image without text: 0", "image not loaded: gone", "too wide", "Uncaught"):
+        assert any(fault in line for line in found), fault
+
+
+@needs_browser
+@pytest.mark.browser
+@pytest.mark.parametrize("source", ["digits", "gaussian:4,3,2,1", "trained"])
+def test_the_report_in_a_browser(source: str, tmp_path: Path) -> None:
+    run = trained(tmp_path) if source == "trained" else fitted(tmp_path, source, "--n-latent", "3")
+    path = report.write(run)
+    alone = tmp_path / "elsewhere" / "page.html"  # one file: it must not need its neighbours
+    alone.parent.mkdir()
+    alone.write_bytes(path.read_bytes())
+    for width, dark in ((1200, False), (400, True)):
+        page = open_page(alone, width=width, dark=dark)
+        assert faults(page) == []
+        assert page.title == report.title_of(run)
+        assert len(page.images) >= 2
+        assert "Real and generated" in page.text
+
+
+def test_the_files_of_a_run_can_be_read_by_others(tmp_path: Path) -> None:
+    run = trained(tmp_path)
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE(run.path.stat().st_mode) == 0o777 & ~mask
+    assert json.loads((run.path / "config.json").read_text())["format"] == "saddlegan-run"
