@@ -75,17 +75,14 @@ def run(arguments: list[str]) -> int:
         console.complain(str(error))
         return 2
     except typer.Exit as leave:
-        return _interrupted() if leave.exit_code == INTERRUPTED else leave.exit_code
+        code = leave.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        return _interrupted()
+        code = INTERRUPTED
     except Exception as error:
         return _usage_error(error)
+    if code == INTERRUPTED:  # some versions of typer turn an interrupt into this code themselves
+        console.complain("interrupted")
     return code if isinstance(code, int) else 0
-
-
-def _interrupted() -> int:
-    console.complain("interrupted")
-    return INTERRUPTED
 
 
 def _usage_error(error: Exception) -> int:
