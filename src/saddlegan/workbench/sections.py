@@ -29,7 +29,7 @@ def samples(scene: Scene) -> Section:
     chosen = np.sort(rng.choice(len(real), min(SHOWN_PICTURES, len(real)), replace=False)) if len(real) else []
     facts = {"generated": len(generated), "seed": scene.seed}
     if shape is not None and value_range is not None:
-        left = real[chosen] if len(real) else real
+        left = real[chosen] if len(real) else generated[:SHOWN_PICTURES]
         png = figures.real_and_generated_images(left, generated[:SHOWN_PICTURES], shape, value_range)
         body = html.figure(
             png,
