@@ -3,7 +3,7 @@
     python benchmarks/bench_procogan.py [images.npz]
 
 Every part runs in a process of its own, one after the other; time is wall time, memory the peak resident set.
-`images.npz` holds an array of uint8 images (n, 32, 32, 3), such as CIFAR-10's; without it smooth random images stand in.
+`images.npz` holds an array of uint8 images (n, 32, 32, 3), such as CIFAR-10's; without it random ones stand in.
 
 1. 50,000 images of 32 x 32 x 3 through the stages 4, 8, 16, 32. The paper's way: float32 data, a full SVD of the data
    and of the sampled features at each stage, features = [upsampled output, 1].
@@ -220,8 +220,8 @@ def main(source: str) -> None:
         base = peak_of_import()
         print(
             f"   the paper's way takes {float(b['seconds']) / float(a['seconds']):.1f} x the time and "
-            f"{float(b['memory']) / float(a['memory']):.1f} x the memory "
-            f"({(float(b['memory']) - base) / (float(a['memory']) - base):.1f} x beyond the {base:.2g} GB of the imports)"
+            f"{float(b['memory']) / float(a['memory']):.1f} x the memory ("
+            f"{(float(b['memory']) - base) / (float(a['memory']) - base):.1f} x beyond the imports' {base:.2g} GB)"
         )
         print("3. progressive descent-ascent, 1,500 steps a stage on 10,000 images")
         run("descent", small)

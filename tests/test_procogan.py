@@ -68,6 +68,9 @@ def test_every_stage_is_solved_exactly(c, dtype):
     assert_solves(model, X, components)
     assert model.solution_ is model.stage_solutions_[-1]
     assert [stage.fresh for stage in model.stages_] == [6, 6, 18]
+    for stage in model.stages_:  # latent i feeds direction i
+        above = (stage.eigenvalues - stage.beta).clamp_min(0).sqrt()
+        torch.testing.assert_close(stage.factor, above[:, None] * stage.components, rtol=1e-6, atol=1e-6)
 
 
 def test_fewer_images_than_pixels():
@@ -111,8 +114,8 @@ def test_stages_composed_by_hand_give_the_factor():
             phi = z[:, : stage.fresh]
         else:
             old = enlarge(output - before.mean, before.resolution, stage.resolution) @ features.directions.T
-            scale = features.latents[-1, -1]
-            phi = torch.cat([old, scale * z[:, len(before.factor) : len(stage.factor)]], 1)
+            scales = features.moment.diagonal().sqrt()[old.shape[1] :]
+            phi = torch.cat([old, scales * z[:, len(before.factor) : len(stage.factor)]], 1)
             torch.testing.assert_close(features.latents.T @ features.latents, features.moment)
         output = stage.mean + phi @ stage.weight
         expected = torch.as_tensor(model.render(z, resolution=stage.resolution)).double().flatten(1)

@@ -20,7 +20,7 @@ NOISE = 1e-13  # eigenvalues below, relative to the largest, are rounding of zer
 WIDE_ROWS = 1024  # fewer images than pixels: up to here the n x n matrix of the rows is diagonalised instead
 RANK_TOLERANCE = 1e-10  # variances below, relative to the largest, are rounding: dividing by them loses everything
 ALIGNED = 0.1  # cosine from which an eigenvector counts as the sharpened one of the stage before
-FRESH_VARIANCE = 0.5  # of fresh latents, in units of the smallest variance handed up
+FRESH_VARIANCE = 0.5  # of the first fresh latent, in units of the smallest variance handed up
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -121,10 +121,11 @@ def _features(before: Stage | None, resolution: int, k: int, size: int, device: 
     P, sigma, directions = P[:, :p], sigma[:p], directions[:p]
     signs = P.gather(0, P.abs().argmax(0, keepdim=True))[0].sign()  # a positive latent moves along its direction
     P, directions = P * signs, directions * signs[:, None]
-    # the smallest variance belongs to fresh latents, so that old ones keep feeding the leading directions
-    fresh = (FRESH_VARIANCE**0.5 * sigma[-1]) if p else torch.ones((), dtype=sigma.dtype, device=device)
-    latents = torch.block_diag(P * sigma, fresh * torch.eye(k - p, dtype=sigma.dtype, device=device))
-    variances = torch.cat([sigma.square(), fresh.square().expand(k - p)])
+    # fresh latents get the smallest variances, each its own, so that latent i feeds direction i at every resolution
+    smallest = sigma[-1].square() if p else sigma.new_ones(())
+    fresh = smallest * torch.linspace(FRESH_VARIANCE, FRESH_VARIANCE / 2, k - p, dtype=sigma.dtype, device=device)
+    latents = torch.block_diag(P * sigma, torch.diag(fresh.sqrt()))
+    variances = torch.cat([sigma.square(), fresh])
     return _Features(directions, latents, torch.diag(variances))
 
 
