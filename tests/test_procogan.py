@@ -152,6 +152,19 @@ def test_traversals_and_latents():
         model.render(np.zeros((2, 3)))
 
 
+def test_histograms_are_matched_on_demand():
+    X = pictures()
+    model = fit.ProCoGAN((4, 16), (6, 30), random_state=1).fit(X)
+    plain, matched = model.sample(300), model.sample(300, histogram_of=X)
+    for c in range(3):
+        expected = np.sort(X[..., c].ravel())
+        np.testing.assert_array_equal(np.sort(matched[..., c].ravel()), expected)
+        order = plain[..., c].ravel().argsort()
+        assert (np.diff(matched[..., c].ravel()[order]) >= 0).all()
+    with pytest.raises(InputError, match="histogram_of"):
+        model.sample(3, histogram_of=X[..., :1])
+
+
 def test_the_game_has_the_value_of_the_solution():
     X = pictures(side=8, dtype="float64")
     model = fit.ProCoGAN((4, 8), (6, 12)).fit(X)

@@ -47,6 +47,31 @@ def enlarge(rows: Tensor, resolution: int, finer: int) -> Tensor:
     return images.expand(-1, -1, f, -1, f, -1).reshape(len(rows), -1)
 
 
+def match_histogram(images: Tensor, reference: Tensor) -> Tensor:
+    """Remap each channel's values monotonically onto the distribution of the reference's.
+
+    Args:
+        images: (n, h, w, c).
+        reference: (m, h', w') or (m, h', w', c).
+
+    Raises:
+        InputError: another number of channels, or no reference image.
+    """
+    reference = reference.reshape(*reference.shape[:3], -1) if reference.ndim == 3 else reference
+    if reference.ndim != 4 or len(reference) < 1 or reference.shape[3] != images.shape[3]:
+        raise InputError(
+            f"`histogram_of` must be images (m, h, w, {images.shape[3]}), got shape {tuple(reference.shape)}"
+        )
+    matched = torch.empty_like(images)
+    for c in range(images.shape[3]):
+        values, wanted = images[..., c].flatten(), reference[..., c].flatten().to(images).sort().values
+        place = torch.linspace(0, len(wanted) - 1, len(values), dtype=torch.float64, device=images.device)
+        remapped = torch.empty_like(values)
+        remapped[values.argsort()] = wanted[place.round().long()]
+        matched[..., c] = remapped.reshape(images.shape[:3])
+    return matched
+
+
 class AbstractImages(abc.ABC):
     """A set of square images (n, h, w, c) that can be read as often as needed.
 

@@ -42,7 +42,7 @@ def stages(scene: Scene) -> Section | None:
         html.table(
             [
                 (
-                    f"{entry['resolution']} x {entry['resolution']}",
+                    f"{entry['resolution']}\u00a0×\u00a0{entry['resolution']}",
                     f"beta {html.number(entry['beta'])}",
                     _words(entry),
                 )
