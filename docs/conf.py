@@ -1,6 +1,10 @@
 """Sphinx configuration: one site from Markdown pages and docstrings; warnings are errors in `make docs`."""
 
+import html
 import re
+
+from docutils import nodes
+from latex2mathml.converter import convert
 
 import saddlegan
 
@@ -13,7 +17,6 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
 ]
 source_suffix = {".md": "markdown"}
@@ -29,10 +32,11 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 default_role = "code"
 
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = "saddlegan"
 html_copy_source = False
-html_static_path = []
+html_static_path = ["_static"]
 
 
 _LITERAL = re.compile(r"(``.*?``|`.*?`)")
@@ -50,6 +54,22 @@ def _plain_mathematics(app, what, name, obj, options, lines) -> None:
         lines[i] = "".join(parts)
 
 
+def _inline_mathematics(self, node) -> None:
+    self.body.append(convert(node.astext()))
+    raise nodes.SkipNode
+
+
+def _displayed_mathematics(self, node) -> None:
+    number = re.search(r"\\tag\{(\w+)\}", node.astext())
+    formula = convert(re.sub(r"\\tag\{\w+\}", "", node.astext()).strip(), display="block")
+    label = f'<span class="eqno">({html.escape(number.group(1))})</span>' if number else ""
+    self.body.append(f'<div class="math">{label}{formula}</div>')
+    raise nodes.SkipNode
+
+
 def setup(app) -> None:
+    # MathML, made here: the pages need no script and no network
+    app.add_html_math_renderer("mathml", (_inline_mathematics, None), (_displayed_mathematics, None))
+    app.add_css_file("mathematics.css")
     # before napoleon (priority 500), which itself makes markup from the sections
     app.connect("autodoc-process-docstring", _plain_mathematics, priority=400)

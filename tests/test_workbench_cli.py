@@ -340,6 +340,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(capsys, "--version") == (0, [f"saddlegan {__version__}"], "")
     code, lines, _ = call(capsys, "--help")
     assert code == 0
+    assert call(capsys) == (0, lines, "")
     assert {"data", "fit", "sample", "report"} <= {line.split()[0] for line in lines if line.strip()}
     assert call(capsys, "fit", "--help")[1][0].startswith("Usage: saddlegan fit")
 

@@ -179,23 +179,24 @@ def as_dict(result: Any) -> dict[str, Any]:
         >>> as_dict(Solution(1.0, 1.0, 0.0, Status.OPTIMAL))["status"]
         'OPTIMAL'
     """
-    plain = {field.name: _plain(getattr(result, field.name)) for field in dataclasses.fields(result)}
+    entries = {field.name: plain(getattr(result, field.name)) for field in dataclasses.fields(result)}
     if isinstance(getattr(result, "status", None), Status):
-        plain["message"] = result.status.value
-    return plain
+        entries["message"] = result.status.value
+    return entries
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Turn results, arrays, tensors and nested containers into plain JSON types; NaN and infinity become strings."""
     if isinstance(value, Status):
         return value.name
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, (Solution, Step, Certificate, Discrepancy)):
         return as_dict(value)
-    return _plain(value.tolist())  # numpy and torch scalars and arrays
+    return plain(value.tolist())  # numpy and torch scalars and arrays

@@ -22,7 +22,6 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 app = typer.Typer(
     name="saddlegan",
     help="GAN training as a saddle-point problem: solve, train, certify, and look at the result.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -38,13 +37,16 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
     ] = False,
 ) -> None:
     del version  # its callback did the work
+    if context.invoked_subcommand is None:
+        console.say(context.get_help())
 
 
 app.command("data")(data.data)

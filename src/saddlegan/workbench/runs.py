@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from saddlegan.errors import InputError, RunError
-from saddlegan.results import _plain
+from saddlegan.results import plain
 from saddlegan.workbench.config import RunConfig, read_config
 from saddlegan.workbench.players import draw_latents, load_network, state_bytes
 
@@ -140,7 +140,7 @@ class Run:
 
     def write_json(self, name: str, value: Any) -> Path:
         """Replace one JSON file of the run atomically; results, arrays and tensors become plain JSON."""
-        return self.write_text(name, json.dumps(_plain(value), indent=1) + "\n")
+        return self.write_text(name, json.dumps(plain(value), indent=1) + "\n")
 
     def read_json(self, name: str) -> Any:
         """Read one JSON file of the run.
@@ -165,13 +165,13 @@ class Run:
         Raises:
             RunError: the line cannot be written.
         """
-        line = json.dumps(_plain(row)) + "\n"
+        line = json.dumps(plain(row)) + "\n"
         with _named(self.path / "metrics.jsonl"), (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(line)
 
     def rewrite_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replace `metrics.jsonl` atomically: what a resumed training does with lines later than its checkpoint."""
-        self.write_text("metrics.jsonl", "".join(json.dumps(_plain(row)) + "\n" for row in rows))
+        self.write_text("metrics.jsonl", "".join(json.dumps(plain(row)) + "\n" for row in rows))
 
     def metrics(self) -> list[dict[str, Any]]:
         """Read `metrics.jsonl`; a last line cut off by a kill is dropped, a missing file is an empty list.
