@@ -1,6 +1,7 @@
 """Oracles: LAPACK's eigendecomposition of the data's covariance; the stages composed by hand; drawn samples."""
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -179,6 +180,8 @@ def test_tensors_stay_tensors_and_grey_may_have_no_channel():
     assert isinstance(model.sample(2), torch.Tensor)
     assert model.sample(2).dtype == torch.float64
     assert clone(model).fit(X).beta_ == model.beta_
+    again = pickle.loads(pickle.dumps(model))
+    torch.testing.assert_close(again.sample(2, random_state=0), model.sample(2, random_state=0))
     assert model.image_shape_ == (8, 8, 1)
 
 
