@@ -1,105 +1,72 @@
-"""What a user sees while training: a progress bar on a terminal, plain lines elsewhere, TensorBoard if asked for."""
+"""A progress bar with its rate on a terminal, a plain line now and then elsewhere; both on standard error."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
 
-from saddlegan.errors import MissingExtraError
-from saddlegan.results import Step
-from saddlegan.workbench import console
-from saddlegan.workbench.session import Session
+SECONDS = 5.0  # between plain lines
 
-REFRESH = 0.2  # seconds between two redraws of the bar
-
-
-class Lines:
-    """One plain line for every line of metrics."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._started, self._from = time.perf_counter(), session.steps_done
-
-    def after_step(self, done: int, step: Step) -> bool:
-        """Say nothing."""
-        del done, step
-        return False
-
-    def after_metrics(self, row: Mapping[str, Any]) -> bool:
-        """Write the figures and the rate."""
-        rate = (row["step"] - self._from) / max(1e-9, time.perf_counter() - self._started)
-        figures = "  ".join(
-            f"{name} {value:.4g}" for name, value in row.items() if name != "step" and isinstance(value, (int, float))
-        )
-        console.say(f"step {row['step']:,}/{self._session.recipe.steps:,}  {figures}  {rate:.0f} steps/s")
-        return False
-
-
-class Bar:
-    """A progress bar with losses and rate."""
-
-    def __init__(self, session: Session, bar: Any) -> None:
-        self._bar = bar
-        self._task = bar.add_task("training", total=session.recipe.steps, completed=session.steps_done, figures="")
-        self._drawn = 0.0
-        self._metrics = ""
-
-    def after_step(self, done: int, step: Step) -> bool:
-        """Redraw now and then."""
-        now = time.perf_counter()
-        if now - self._drawn > REFRESH:
-            self._drawn = now
-            figures = f"V {step.value:.3f}  G {step.generator_loss:.3f}  D {step.discriminator_loss:.3f}{self._metrics}"
-            self._bar.update(self._task, completed=done, figures=figures)
-        return False
-
-    def after_metrics(self, row: Mapping[str, Any]) -> bool:
-        """Show the newest mode metrics beside the losses."""
-        shown = [name for name in ("modes", "high_quality", "total_variation") if name in row]
-        self._metrics = "".join(f"  {name} {row[name]:.3g}" for name in shown)
-        self._bar.update(self._task, completed=row["step"])
-        return False
-
-
-class TensorBoard:
-    """Every metric as a TensorBoard scalar.
-
-    Raises:
-        MissingExtraError: tensorboard is not installed.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise MissingExtraError("tensorboard", "tensorboard") from error
-        self._writer = SummaryWriter(str(folder))
-
-    def after_step(self, done: int, step: Step) -> bool:
-        """Write nothing."""
-        del done, step
-        return False
-
-    def after_metrics(self, row: Mapping[str, Any]) -> bool:
-        """Write every number of the line."""
-        for name, value in row.items():
-            if name != "step" and isinstance(value, (int, float)):
-                self._writer.add_scalar(name, value, row["step"])
-        self._writer.flush()
-        return False
+Progress = Callable[[str, int, int], None]
 
 
 @contextlib.contextmanager
-def shown(session: Session) -> Iterator[Lines | Bar]:
-    """The callback that shows progress: a bar on a terminal, lines elsewhere."""
-    if not console.on_terminal():
-        yield Lines(session)
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def progress(unit: str = "images") -> Iterator[Progress]:
+    """Give a function (label, done, in all) that shows how far long work has come.
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))
-    with Progress(*columns) as bar:
-        yield Bar(session, bar)
+    Args:
+        unit: what is counted.
+    """
+    if sys.stderr.isatty():
+        with _bar(unit) as update:
+            yield update
+    else:
+        yield _Lines(unit)
+
+
+@contextlib.contextmanager
+def _bar(unit: str) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None, rate="")
+        meter = _Meter()
+
+        def update(label: str, done: int, total: int) -> None:
+            bar.update(task, description=label, completed=done, total=total, rate=f"{meter(label, done):,.0f} {unit}/s")
+
+        yield update
+
+
+class _Meter:
+    """Rate since the label last changed."""
+
+    def __init__(self) -> None:
+        self._label, self._done, self._since = "", 0, time.monotonic()
+
+    def __call__(self, label: str, done: int) -> float:
+        if label != self._label or done < self._done:
+            self._label, self._done, self._since = label, done, time.monotonic()
+        return (done - self._done) / max(1e-9, time.monotonic() - self._since)
+
+
+class _Lines:
+    def __init__(self, unit: str) -> None:
+        self._unit, self._meter, self._last = unit, _Meter(), time.monotonic()
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        rate = self._meter(label, done)
+        if time.monotonic() - self._last >= SECONDS:
+            self._last = time.monotonic()
+            sys.stderr.write(f"{label}: {done:,} of {total:,} {self._unit}, {rate:,.0f} a second\n")

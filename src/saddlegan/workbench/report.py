@@ -153,14 +153,10 @@ def subtitle_of(run: Run) -> str:
 
 
 def _makers() -> list[tuple[float, Maker]]:
-    from saddlegan.workbench import (  # they register themselves, and import this module
-        judged,
-        sections,
-        solved,
-        trained,
-    )
+    # they register themselves, and import this module
+    from saddlegan.workbench import judged, sections, solved, stages, trained
 
-    del judged, sections, solved, trained
+    del judged, sections, solved, stages, trained
     return list(_MAKERS)
 
 

@@ -38,6 +38,7 @@ OWN_FILES = frozenset(
         "deviation.png",
         "report.html",
         "report.json",
+        "explorer.html",
         "checkpoint",
         "tensorboard",
     }

@@ -171,11 +171,12 @@ def _callbacks(stop_when: str | None) -> list[Any]:
 
 
 def _train(run: Run, session: Any, data: Any, *, callbacks: list[Any], tensorboard: bool) -> None:
-    from saddlegan.workbench import export, loop, progress, report
+    from saddlegan.workbench import callbacks as watching
+    from saddlegan.workbench import export, loop, report
 
     if tensorboard:
-        callbacks = [*callbacks, progress.TensorBoard(run.path / "tensorboard")]
-    with progress.shown(session) as shown:
+        callbacks = [*callbacks, watching.TensorBoard(run.path / "tensorboard")]
+    with watching.shown(session) as shown:
         ending = loop.train(session, run, data, fingerprint=loop.fingerprint(run), callbacks=[*callbacks, shown])
     _save_replicas(run, session)
     export.write_preview(run)
