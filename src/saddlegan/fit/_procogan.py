@@ -50,7 +50,7 @@ class ProCoGAN(BaseEstimator):
 
     Attributes:
         stages_: one `Stage` per resolution, with eigenvalues, components, factors and its own solution.
-        stage_solutions_: their `Solution`s.
+        stage_solutions_: the `Solution` of each.
         solution_: the finest one.
         beta_: its beta, in squared pixel units.
         mean_: mean image of the finest stage, flat (d,).
