@@ -25,5 +25,5 @@ def test_biases_shift_the_neurons_and_stay_outside_the_path_norm():
         D.outer.fill_(2.0)
         D.bias.fill_(-0.5)
     assert D(torch.tensor([[1.0], [0.25]])).tolist() == [1.0, 0.0]
-    assert float(D.path_norm()) == 2.0
+    assert float(D.path_norm().detach()) == 2.0
     assert TwoLayerDiscriminator(1, 1).bias is None
