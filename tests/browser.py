@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ class Page:
         title: of the page.
         text: all visible text.
         screenshot: PNG of the whole page.
+        result: what `act` returned.
     """
 
     errors: list[str]
@@ -63,9 +64,12 @@ class Page:
     title: str
     text: str
     screenshot: bytes
+    result: Any = None
 
 
-class _Tab:
+class Tab:
+    """A page under remote control."""
+
     def __init__(self, socket: Any) -> None:
         self.socket = socket
         self.count = 0
@@ -86,6 +90,14 @@ class _Tab:
         while not any(event.get("method") == method for event in self.events):
             self.events.append(json.loads(self.socket.recv()))
 
+    def press(self, key: str) -> None:
+        """Press and release a key where the focus is: a letter, "Tab", "ArrowRight", "Enter", " "."""
+        code = {"Tab": 9, "Enter": 13, " ": 32, "ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35}.get(key)
+        text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+        event = {"key": key, "windowsVirtualKeyCode": code or ord(key.upper()), "code": key}
+        self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **event)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **event)
+
     def evaluate(self, expression: str) -> Any:
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in result:
@@ -93,7 +105,14 @@ class _Tab:
         return result["result"].get("value")
 
 
-def open_page(path: Path, *, width: int = 1200, height: int = 900, dark: bool = False) -> Page:
+def open_page(
+    path: Path,
+    *,
+    width: int = 1200,
+    height: int = 900,
+    dark: bool = False,
+    act: Callable[[Tab], Any] | None = None,
+) -> Page:
     """Open a local page and look at it.
 
     Args:
@@ -101,6 +120,7 @@ def open_page(path: Path, *, width: int = 1200, height: int = 900, dark: bool = 
         width: of the window, in CSS pixels.
         height: of the window.
         dark: prefer the dark colour scheme.
+        act: plays with the page once it is loaded.
     """
     address = path.resolve().as_uri()
     with _tab() as tab:
@@ -113,6 +133,7 @@ def open_page(path: Path, *, width: int = 1200, height: int = 900, dark: bool = 
         tab.call("Page.navigate", url=address)
         tab.wait_for("Page.loadEventFired")
         tab.evaluate("Promise.all([...document.images].map(i => i.decode().catch(() => 0))).then(() => 0)")
+        result = None if act is None else act(tab)
         time.sleep(0.2)  # late requests and errors
         images = tab.evaluate("[...document.images].map(i => [i.alt, i.complete ? i.naturalWidth : 0])")
         overflow = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
@@ -126,6 +147,7 @@ def open_page(path: Path, *, width: int = 1200, height: int = 900, dark: bool = 
             title=title,
             text=text,
             screenshot=base64.b64decode(shot["data"]),
+            result=result,
         )
 
 
@@ -148,7 +170,7 @@ def _requested(event: dict[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _tab() -> Iterator[_Tab]:
+def _tab() -> Iterator[Tab]:
     import websocket
 
     browser = find_chromium()
@@ -164,10 +186,10 @@ def _tab() -> Iterator[_Tab]:
             port = _port(Path(profile), process)
             socket = websocket.create_connection(f"ws://127.0.0.1:{port[0]}{port[1]}", timeout=PATIENCE)
             try:
-                target = _Tab(socket).call("Target.createTarget", url="about:blank")["targetId"]
+                target = Tab(socket).call("Target.createTarget", url="about:blank")["targetId"]
                 page = websocket.create_connection(f"ws://127.0.0.1:{port[0]}/devtools/page/{target}", timeout=PATIENCE)
                 try:
-                    yield _Tab(page)
+                    yield Tab(page)
                 finally:
                     page.close()
             finally:

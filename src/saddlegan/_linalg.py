@@ -9,21 +9,23 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
+from saddlegan._gram import add_gram, signed_bytes, symmetrised
+from saddlegan._lanczos import OVERSAMPLING, block_lanczos, random_block
 from saddlegan.errors import InputError, SolveError
 
 BLOCK_ELEMENTS = 1 << 23  # elements of a row block: large enough for full matrix-product speed, small beside the data
 DENSE_SIZE = 1024  # LAPACK's full eigendecomposition up to here, Lanczos for a few pairs above
-PANELS = 4  # the Gram matrix is symmetric: compute its lower block triangle, 62.5% of the products
+# residuals relative to the largest eigenvalue; a value alone has the square of its vector's error
+PAIR_TOLERANCE = 1e-11
+VALUE_TOLERANCE = 1e-7
 
 
 def floating(X: Any) -> torch.dtype:
@@ -252,28 +254,32 @@ def moment_difference(first: AbstractSecondMoment, second: AbstractSecondMoment)
 def _gram(X: Any, *, center: bool, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """One pass over tall data: mean (d,) and second moment about it (d, d), both float64.
 
-    Rows are shifted by the first block's mean, so that the final rank-one correction cancels no digits.
+    Rows are shifted, by the first block's mean (bytes by 128, and summed exactly), so that the final rank-one
+    correction cancels no digits.
     """
     n, d = X.shape
-    shift = torch.zeros(d, dtype=dtype, device=device)
     total = torch.zeros(d, dtype=torch.float64, device=device)
     matrix = torch.zeros(d, d, dtype=torch.float64, device=device)
-    edges = [round(d * p / PANELS) for p in range(PANELS + 1)] if d > DENSE_SIZE else [0, d]
-    for index, block in enumerate(row_blocks(X, dtype)):
-        if center:
+    in_bytes = as_tensor(X[:0]).dtype == torch.uint8
+    shift = torch.full_like(total, 128.0) if in_bytes else torch.zeros_like(total)
+    for index, block in enumerate(row_blocks(X, torch.uint8 if in_bytes else dtype)):
+        if in_bytes:
+            block = signed_bytes(block)
+        elif center:
             if index == 0:
-                shift = block.mean(0)
-            block = block - shift
-            total += block.sum(0, dtype=torch.float64)
-        for low, high in itertools.pairwise(edges):
-            matrix[low:high, :high] += block[:, low:high].T @ block[:, :high]
-    for low, high in itertools.pairwise(edges):
-        matrix[:low, low:high] = matrix[low:high, :low].T
-    delta = total / n
-    matrix.div_(n)
+                shift = block.mean(0).double()
+            block = block - shift.to(dtype)
+        total += block.sum(0, dtype=torch.float64)
+        add_gram(matrix, block)
+    return recentred(symmetrised(matrix).div_(n), total / n, shift, center=center)
+
+
+def recentred(matrix: Tensor, delta: Tensor, shift: Tensor, *, center: bool) -> tuple[Tensor, Tensor]:
+    """Turn E y y^T and E y of y = x - shift into the mean of x, or 0, and the second moment about it (in place)."""
     if center:
-        matrix.addr_(delta, delta, alpha=-1.0)
-    return shift.double() + delta, matrix
+        return shift + delta, matrix.addr_(delta, delta, alpha=-1.0)
+    matrix.addr_(shift, shift + delta).addr_(delta, shift)
+    return torch.zeros_like(shift), matrix
 
 
 def _lanczos(
@@ -283,16 +289,16 @@ def _lanczos(
     which: Literal["LA", "LM"],
     device: torch.device | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Extreme eigenpairs of a symmetric operator by ARPACK, values descending, vectors in rows."""
-
-    def product(v: np.ndarray) -> np.ndarray:
-        return matvec(torch.from_numpy(v.reshape(1, -1)).to(device)).cpu().numpy().ravel()
-
-    start = np.random.default_rng(0).standard_normal(size)
-    operator: Any = LinearOperator((size, size), matvec=product, dtype=np.float64)  # type: ignore[call-arg]
-    try:
-        values, vectors = eigsh(operator, k=k, which=which, v0=start)
-    except ArpackNoConvergence as error:
-        raise SolveError(f"Lanczos iteration did not converge for {k} eigenpairs of size {size}", error) from error
-    order = np.argsort(values)[::-1]
-    return torch.from_numpy(values[order].copy()).to(device), torch.from_numpy(vectors.T[order].copy()).to(device)
+    """Extreme eigenpairs of a symmetric operator to rounding, values descending, vectors in rows."""
+    tolerance = VALUE_TOLERANCE if which == "LM" else PAIR_TOLERANCE
+    found = block_lanczos(
+        matvec,
+        random_block(k + OVERSAMPLING, size, device or torch.device("cpu")),
+        k=k,
+        tolerances=lambda values: tolerance * values.abs().max().expand_as(values),
+        by_magnitude=which == "LM",
+    )
+    if not found.converged:
+        raise SolveError(f"block Lanczos did not converge for {k} eigenpairs of size {size}", found)
+    order = found.values.argsort(descending=True)
+    return found.values[order], found.vectors[order]

@@ -21,6 +21,7 @@ from saddlegan.objectives import Objective, get
 Latent = int | Callable[[int, torch.Generator | None], Tensor]
 GeneratorPenalty = Callable[[nn.Module, Tensor], Tensor]
 DiscriminatorPenalty = Callable[[nn.Module, Tensor, Tensor], Tensor]
+FakeTransform = Callable[[nn.Module, Tensor], Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +74,8 @@ class Game:
         latent: length of a standard Gaussian latent, or a callable (n, torch.Generator | None) -> latents.
         generator_penalty: R_g, a callable (G, G(z)) -> scalar, part of the value.
         discriminator_penalty: R_d, a callable (D, x, G(z)) -> scalar, subtracted from the value.
+        fake_transform: a callable (D, fake) -> raw outputs that stands for D(fake) on generated samples, such as the
+            c-transform of W2GAN, `train.CTransform`; D itself if None.
 
     Raises:
         InputTypeError: G or D is not a module, or `latent` is neither a number nor callable.
@@ -98,6 +101,7 @@ class Game:
         latent: Latent = 16,
         generator_penalty: GeneratorPenalty | None = None,
         discriminator_penalty: DiscriminatorPenalty | None = None,
+        fake_transform: FakeTransform | None = None,
     ) -> None:
         for name, player in (("G", G), ("D", D)):
             if not isinstance(player, nn.Module):
@@ -112,6 +116,7 @@ class Game:
         self.latent = latent
         self.generator_penalty = generator_penalty
         self.discriminator_penalty = discriminator_penalty
+        self.fake_transform = fake_transform
 
     def __repr__(self) -> str:
         return (
@@ -128,6 +133,7 @@ class Game:
             latent=self.latent,
             generator_penalty=self.generator_penalty,
             discriminator_penalty=self.discriminator_penalty,
+            fake_transform=self.fake_transform,
         )
 
     def sample_latent(self, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -172,13 +178,19 @@ class Game:
 
     def fake_term(self, fake: Tensor) -> Tensor:
         """E f1(D(fake)), the part of the value that both players move."""
-        return self.objective.f1(self.objective.link(self.D(fake))).mean()
+        return self.objective.f1(self.objective.link(self._on_fake(fake))).mean()
+
+    def _on_fake(self, fake: Tensor) -> Tensor:
+        return self.D(fake) if self.fake_transform is None else self.fake_transform(self.D, fake)
 
     def generator_loss(self, z: Tensor) -> Tensor:
         """What the generator descends: E f1(D(G(z))) + R_g, or the objective's own loss where it is not zero-sum."""
-        fake = self.G(z)
+        return self.generator_loss_of(self.G(z))
+
+    def generator_loss_of(self, fake: Tensor) -> Tensor:
+        """`generator_loss` of samples already generated, with their graph."""
         own = self.objective.generator_loss
-        loss = self.fake_term(fake) if own is None else own(self.D(fake)).mean()
+        loss = self.fake_term(fake) if own is None else own(self._on_fake(fake)).mean()
         return loss if self.generator_penalty is None else loss + self.generator_penalty(self.G, fake)
 
     def discriminator_loss(self, x: Tensor, fake: Tensor) -> Tensor:

@@ -2,9 +2,21 @@
 
 from saddlegan.fit._discrepancy import discrepancy
 from saddlegan.fit._function_space import function_space
+from saddlegan.fit._images import AbstractImages, ImageBatches
 from saddlegan.fit._linear import LinearWGAN
 from saddlegan.fit._polynomial import PolynomialWGAN
+from saddlegan.fit._procogan import ProCoGAN
 from saddlegan.fit._quadratic import QuadraticWGAN
 from saddlegan.fit._relu import ReLUWGAN
 
-__all__ = ["LinearWGAN", "PolynomialWGAN", "QuadraticWGAN", "ReLUWGAN", "discrepancy", "function_space"]
+__all__ = [
+    "AbstractImages",
+    "ImageBatches",
+    "LinearWGAN",
+    "PolynomialWGAN",
+    "ProCoGAN",
+    "QuadraticWGAN",
+    "ReLUWGAN",
+    "discrepancy",
+    "function_space",
+]

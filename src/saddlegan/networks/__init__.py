@@ -3,6 +3,7 @@
 Generators map latents (n, k) to samples (n, ...); discriminators map samples (n, ...) to raw outputs (n,) or (n, 1).
 """
 
+from saddlegan.networks._convolutional import ImageDiscriminator, ImageGenerator, spectral_normalise
 from saddlegan.networks._points import PointGenerator
 from saddlegan.networks._theory import (
     MLP,
@@ -20,9 +21,12 @@ __all__ = [
     "AbstractFeatures",
     "Activation",
     "FeatureGenerator",
+    "ImageDiscriminator",
+    "ImageGenerator",
     "LinearGenerator",
     "PointGenerator",
     "PolynomialFeatures",
     "ReLUFeatures",
     "TwoLayerDiscriminator",
+    "spectral_normalise",
 ]

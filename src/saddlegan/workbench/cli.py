@@ -15,7 +15,7 @@ import typer
 
 from saddlegan.errors import SaddleganError
 from saddlegan.workbench import console
-from saddlegan.workbench.commands import data, fit, report, sample
+from saddlegan.workbench.commands import certify, compare, data, explore, fit, report, sample, train
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -51,7 +51,11 @@ def _root(
 
 app.command("data")(data.data)
 app.command("fit")(fit.fit)
+app.command("certify")(certify.certify)
+app.command("train")(train.train)
 app.command("sample")(sample.sample)
+app.command("compare")(compare.compare)
+app.command("explore")(explore.explore)
 app.command("report")(report.report)
 
 

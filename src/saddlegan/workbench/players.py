@@ -20,11 +20,14 @@ from saddlegan.errors import InputTypeError, RunError
 from saddlegan.networks import (
     MLP,
     FeatureGenerator,
+    ImageDiscriminator,
+    ImageGenerator,
     LinearGenerator,
     PolynomialFeatures,
     ReLUFeatures,
     TwoLayerDiscriminator,
 )
+from saddlegan.train import MixedLatent
 from saddlegan.workbench.config import LatentSpec, NetworkSpec
 
 Options = dict[str, Any]
@@ -221,6 +224,34 @@ for _row in (
             options["n_in"], options["n_out"], hidden=options["hidden"], activation=options["activation"]
         ),
     ),
+    NetworkRow(
+        "image-generator",
+        ImageGenerator,
+        lambda G: {"n_latent": G.n_latent, "size": G.size, "channels": G.channels, "width": G.width},
+        lambda options: ImageGenerator(
+            options["n_latent"], size=options["size"], channels=options["channels"], width=options["width"]
+        ),
+    ),
+    NetworkRow(
+        "image-discriminator",
+        ImageDiscriminator,
+        lambda D: {
+            "size": D.size,
+            "channels": D.channels,
+            "width": D.width,
+            "spectral": D.spectral,
+            "gain": D.gain,
+            "activation": D.activation,
+        },
+        lambda options: ImageDiscriminator(
+            size=options["size"],
+            channels=options["channels"],
+            width=options["width"],
+            spectral=options["spectral"],
+            gain=options["gain"],
+            activation=options["activation"],
+        ),
+    ),
 ):
     register(_row)
 
@@ -231,7 +262,12 @@ def _gaussian(spec: LatentSpec, n: int, generator: torch.Generator, dtype: torch
     return torch.randn(n, spec.size, generator=generator, dtype=dtype)
 
 
-LATENTS: dict[str, LatentSampler] = {"gaussian": _gaussian}
+def _mixed(spec: LatentSpec, n: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    bits = int(spec.options["bits"])
+    return MixedLatent(bits, spec.size - bits, dtype=dtype)(n, generator)
+
+
+LATENTS: dict[str, LatentSampler] = {"gaussian": _gaussian, "mixed": _mixed}
 
 
 def draw_latents(spec: LatentSpec, n: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:

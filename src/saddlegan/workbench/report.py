@@ -153,9 +153,10 @@ def subtitle_of(run: Run) -> str:
 
 
 def _makers() -> list[tuple[float, Maker]]:
-    from saddlegan.workbench import sections, solved  # they register themselves, and import this module
+    # they register themselves, and import this module
+    from saddlegan.workbench import judged, sections, solved, stages, trained
 
-    del sections, solved
+    del judged, sections, solved, stages, trained
     return list(_MAKERS)
 
 

@@ -30,7 +30,18 @@ from saddlegan.workbench.players import draw_latents, load_network, state_bytes
 
 SAMPLE_ROWS = 4096  # rows per forward pass when sampling
 OWN_FILES = frozenset(
-    {"config.json", "metrics.jsonl", "certificate.json", "samples.png", "report.html", "report.json", "checkpoint"}
+    {
+        "config.json",
+        "metrics.jsonl",
+        "certificate.json",
+        "samples.png",
+        "deviation.png",
+        "report.html",
+        "report.json",
+        "explorer.html",
+        "checkpoint",
+        "tensorboard",
+    }
 )
 
 

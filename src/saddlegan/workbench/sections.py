@@ -13,6 +13,7 @@ from saddlegan._linalg import second_moment
 from saddlegan.networks import FeatureGenerator, LinearGenerator
 from saddlegan.workbench import figures, html, report
 from saddlegan.workbench.certificates import read_solution
+from saddlegan.workbench.pictures import sheet_png, to_pictures
 from saddlegan.workbench.report import Scene, Section
 
 SHOWN_PICTURES = 64
@@ -29,14 +30,17 @@ def samples(scene: Scene) -> Section:
     chosen = np.sort(rng.choice(len(real), min(SHOWN_PICTURES, len(real)), replace=False)) if len(real) else []
     facts = {"generated": len(generated), "seed": scene.seed}
     if shape is not None and value_range is not None:
-        left = real[chosen] if len(real) else real
-        png = figures.real_and_generated_images(left, generated[:SHOWN_PICTURES], shape, value_range)
-        body = html.figure(
-            png,
-            alt=f"Two sheets of small pictures: {len(left)} real ones from {scene.name}, and as many generated ones.",
-            caption="Neither side was chosen: real pictures at random, generated ones the first that came. "
-            "Values beyond black and white are clipped for display.",
-        )
+        shown = generated[:SHOWN_PICTURES]
+        if len(real):
+            png = figures.real_and_generated_images(real[chosen], shown, shape, value_range)
+            alt = (
+                f"Two sheets of small pictures: {len(chosen)} real ones from {scene.name}, and as many generated ones."
+            )
+            words = "Neither side was chosen: real pictures at random, generated ones the first that came. "
+        else:
+            png = sheet_png(to_pictures(shown, shape, value_range))
+            alt, words = f"A sheet of {len(shown)} generated pictures.", "Not chosen: the first that came. "
+        body = html.figure(png, alt=alt, caption=f"{words}Values beyond black and white are clipped for display.")
     else:
         points, made, labels = _plane(real if len(real) else generated, generated)
         png = figures.real_and_generated_points(points[: len(real)], made, labels=labels)

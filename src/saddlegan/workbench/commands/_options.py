@@ -44,6 +44,35 @@ def parse_image_shape(text: str | None) -> tuple[int, ...] | None:
     return tuple(int(part) for part in parts)
 
 
+def parse_numbers(name: str, text: str | None) -> tuple[int, ...] | None:
+    """Read "4,8,16".
+
+    Raises:
+        InputError: anything else.
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"`{name}` must be numbers with commas between, such as 4,8,16, got {text!r}")
+    return tuple(int(part) for part in parts)
+
+
+def parse_crop(text: str | None) -> tuple[int, int, int] | None:
+    """Read "128@89,121": side, column and row of the centre.
+
+    Raises:
+        InputError: anything else.
+    """
+    if text is None:
+        return None
+    size, _, centre = text.partition("@")
+    x, _, y = centre.partition(",")
+    if not (size.isdecimal() and x.isdecimal() and y.isdecimal()):
+        raise InputError(f"`crop` must be SIZE@X,Y, such as 128@89,121, got {text!r}")
+    return int(size), int(x), int(y)
+
+
 def check_seed(seed: int) -> int:
     """Refuse a seed that a generator cannot take.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -45,9 +46,38 @@ def fit(
     skip_bad: options.SkipBadOption = False,
     n_samples: options.SamplesOption = None,
     image_shape: options.ImageShapeOption = None,
+    progressive: Annotated[
+        bool, typer.Option("--progressive", help="Images, coarse to fine: ProCoGAN with a proof at every resolution.")
+    ] = False,
+    resolutions: Annotated[
+        str | None, typer.Option("--resolutions", help="With --progressive: sides of the stages, such as 4,8,16,32.")
+    ] = None,
+    n_components: Annotated[
+        str | None, typer.Option("--n-components", help="With --progressive: components of each stage [20,30,40,100].")
+    ] = None,
+    crop: Annotated[
+        str | None, typer.Option("--crop", help="With --progressive: SIZE@X,Y in every file; CelebA: 128@89,121.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option("--cache", help="With --progressive: where decoded images are kept.")
+    ] = None,
+    engine: Annotated[
+        Literal["serial", "threads"], typer.Option("--engine", help="With --progressive: where sums are computed.")
+    ] = "serial",
 ) -> None:
     """Solve a WGAN of DATA exactly; write the generator, the proof of optimality and a report."""
     out = options.default_out(out, source)
+    if progressive:
+        options.check_seed(seed)
+        given = {"--resolutions": resolutions, "--n-components": n_components, "--crop": crop}
+        from saddlegan.workbench.commands._progressive import fit_progressive
+
+        fit_progressive(
+            source, given, cache, engine, image_shape, out=out, overwrite=overwrite, seed=seed, skip_bad=skip_bad
+        )
+        return
+    if any(option is not None for option in (resolutions, n_components, crop, cache)):
+        raise InputError("`--resolutions`, `--n-components`, `--crop` and `--cache` belong to --progressive")
     options.check_seed(seed)
     shape = options.parse_image_shape(image_shape)
     centered = model == "quadratic" if center is None else center

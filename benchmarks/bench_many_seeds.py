@@ -1,0 +1,64 @@
+"""Ten seeds at once on `ring` against ten runs one after another, both with torch's default threads, in one run.
+
+The arithmetic limit: products alone, the same matrix products of one step timed without anything around them, for one
+seed and for ten batched. What batching can win is the time around the products, and their own gain from size.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import torch
+
+from saddlegan.workbench import data as sources
+from saddlegan.workbench.recipe import defaults_for, make_recipe
+from saddlegan.workbench.session import Session
+
+SEEDS, ROUNDS, STEPS = 10, 3, 8
+
+
+def session(seeds: int, data: sources.Data, **options: object) -> Session:
+    recipe = make_recipe(**{**defaults_for(data, "primal-dual"), "rule": "primal-dual", "seeds": seeds, **options})
+    made = Session(recipe, data)
+    for _ in range(3):
+        made.step()
+    return made
+
+
+def seconds_per_step(made: Session) -> float:
+    started = time.perf_counter()
+    for _ in range(STEPS):
+        made.step()
+    return (time.perf_counter() - started) / STEPS
+
+
+def products(seeds: int, batch: int, width: int) -> float:
+    """Seconds of one hidden layer's product."""
+    x, W = torch.randn(seeds, batch, width), torch.randn(seeds, width, width)
+    repeats = 200
+    torch.bmm(x, W)
+    started = time.perf_counter()
+    for _ in range(repeats):
+        torch.bmm(x, W)
+    return (time.perf_counter() - started) / repeats
+
+
+def main() -> None:
+    data = sources.load("ring", n_samples=10_000)
+    for batch, width in ((256, 128), (64, 32)):
+        options = {"batch": batch, "hidden": (width,) * 3, "points": batch // 2}
+        single, joint = session(1, data, **options), session(SEEDS, data, **options)
+        ratios, limits = [], []
+        for _ in range(ROUNDS):
+            ratios.append(SEEDS * seconds_per_step(single) / seconds_per_step(joint))
+            limits.append(SEEDS * products(1, batch, width) / products(SEEDS, batch, width))
+        print(
+            f"batch {batch}, 3 x {width}, {torch.get_num_threads()} threads: ten seeds at once give "
+            f"{statistics.median(ratios):.2f} times the throughput of ten runs; the products alone gain "
+            f"{statistics.median(limits):.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""The ladder of lambda for any pair."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+
+from torch import nn
+
+from saddlegan._best_response import Norm, Search, warn_if_piecewise_linear
+from saddlegan.certify._judge import check_lam, judge_by_search, judge_exactly, prepare
+from saddlegan.certify._measure import Data, RandomState, untouched
+from saddlegan.certify._spectrum import Spectrum, summarise
+from saddlegan.errors import BudgetWarning, InputError
+from saddlegan.game import Game
+from saddlegan.results import Certificate
+
+LADDER = (0.0, 0.01, 0.1, 1.0, 10.0, math.inf)
+
+
+def critical_lambda(
+    game: Game,
+    data: Data,
+    *,
+    lams: Sequence[float] = LADDER,
+    norm: Norm = "sobolev",
+    search: Search | None = None,
+    random_state: RandomState = 0,
+    exact: bool = True,
+) -> Spectrum:
+    """Climb from Stackelberg (lambda 0) to Nash (infinity) and say where the pair stops being an equilibrium.
+
+    The discriminator's deviation does not depend on lambda and is searched once. A generator found at one lambda is
+    tried again at every larger one, where its gain can only be larger: so the gains rise along the ladder up to their
+    standard errors. The significance level is shared out over the whole ladder.
+
+    Args:
+        game: the pair.
+        data: real samples, see `nash`.
+        lams: the ladder, non-negative numbers; infinity is Nash.
+        norm: "sobolev", "l2" or "parameters".
+        search: settings of the searches.
+        random_state: seed or generator.
+        exact: whether to use exact best responses where the pair has them.
+
+    Returns:
+        `Spectrum` with one certificate for each lambda and the enclosure of the critical one.
+
+    Raises:
+        ObjectiveError: the objective is not zero-sum.
+        InputError: the ladder is empty or holds a negative number; see `nash`.
+
+    References:
+        [FO20] nestedness of proximal equilibria; theory 2.
+
+    Example:
+        >>> import torch
+        >>> from saddlegan.certify import matrix_game
+        >>> pennies = matrix_game([[1.0, -1.0], [-1.0, 1.0]], row=[0.5, 0.5], column=[0.5, 0.5])
+        >>> print(critical_lambda(pennies, torch.zeros(1, 2)).sentence)
+        The pair is proved to be a Nash equilibrium, and with it a proximal equilibrium for every lambda.
+    """
+    ladder = sorted({check_lam(lam, norm) for lam in lams})
+    if not ladder:
+        raise InputError("`lams` must hold at least one lambda, got none")
+    certificates: dict[float, Certificate] = {}
+    with untouched(data):
+        prepared = prepare(
+            game, data, "`certify.critical_lambda`", search=search, random_state=random_state, exact=exact
+        )
+        if prepared.exact is not None:
+            for lam in ladder:
+                certificate = judge_exactly("proximal", prepared.exact, lam=lam)
+                if certificate is not None:
+                    certificates[lam] = certificate
+        if len(certificates) < len(ladder):
+            if any(0 < lam < math.inf for lam in ladder):
+                warn_if_piecewise_linear(game.D, norm)
+            arena = prepared.arena()
+            discriminator = arena.discriminator()
+            known: list[nn.Module] = []
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", BudgetWarning)  # each certificate's status says it
+                for lam in ladder:
+                    if lam not in certificates:
+                        certificates[lam], player = judge_by_search(
+                            "proximal",
+                            arena,
+                            lam=lam,
+                            norm=norm,
+                            tests=2 * len(ladder),
+                            discriminator=discriminator,
+                            known=tuple(known),
+                        )
+                        known = [player]
+    searched = any(certificate.bound != "exact" for certificate in certificates.values())
+    return summarise(certificates, stats={"norm": norm, "method": "gradient search" if searched else "exact"})

@@ -1,0 +1,90 @@
+"""Certificates over training: a gap every so many steps, and a stopping rule."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+from saddlegan._best_response import Norm, Search
+from saddlegan.certify._judge import check_lam
+from saddlegan.certify._measure import Data
+from saddlegan.certify._verdict import proximal_duality_gap
+from saddlegan.errors import InputError
+from saddlegan.game import Game
+from saddlegan.results import Certificate
+
+
+@final
+class Watch:
+    """Measures the proximal duality gap along a training and says when it is small enough.
+
+    Every measurement has the same budget, the same data split and the same seed, so that the gaps of one watch can be
+    compared with each other. Training is not disturbed: the pair and all random states are left as they were.
+
+    Args:
+        game: the pair in training.
+        data: real samples, see `certify.nash`.
+        every: measure at steps that are multiples of this number.
+        lam: weight of the proximal term; infinity for the plain duality gap.
+        below: stop when the gap plus twice its standard error is below this number; never stop if None.
+        norm: distance of the proximal term.
+        search: budget of one measurement.
+        random_state: seed of every measurement.
+
+    Attributes:
+        history: (step, certificate) of every measurement.
+
+    Raises:
+        InputError: `every` is below 1, or `lam` or `norm` is out of range.
+
+    References:
+        [SAK21] monitoring with the proximal duality gap.
+
+    Example:
+        >>> import torch
+        >>> from saddlegan.certify import matrix_game
+        >>> pennies = matrix_game([[1.0, -1.0], [-1.0, 1.0]], row=[0.5, 0.5], column=[0.5, 0.5])
+        >>> watch = Watch(pennies, torch.zeros(1, 2), every=10, lam=1.0, below=0.1)
+        >>> watch(5), watch(10), len(watch.history)
+        (False, True, 1)
+    """
+
+    def __init__(
+        self,
+        game: Game,
+        data: Data,
+        *,
+        every: int,
+        lam: float = 1.0,
+        below: float | None = None,
+        norm: Norm = "sobolev",
+        search: Search | None = None,
+        random_state: int = 0,
+    ) -> None:
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise InputError(f"`every` must be a whole number of at least 1, got {every!r}")
+        if below is not None and math.isnan(below):
+            raise InputError("`below` must be a number or None, got NaN")
+        self._game, self._data, self._every, self._below = game, data, every, below
+        self._norm: Norm = norm
+        self._lam, self._search, self._seed = check_lam(lam, norm), search, random_state
+        self.history: list[tuple[int, Certificate]] = []
+
+    def __call__(self, step: int) -> bool:
+        """Measure if it is time to; return whether training may stop.
+
+        Args:
+            step: number of training steps done.
+        """
+        if step % self._every:
+            return False
+        certificate = proximal_duality_gap(
+            self._game,
+            self._data,
+            lam=self._lam,
+            norm=self._norm,
+            search=self._search,
+            random_state=self._seed,
+        )
+        self.history.append((step, certificate))
+        return self._below is not None and certificate.gap + 2.0 * certificate.standard_error < self._below

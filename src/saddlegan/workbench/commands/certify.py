@@ -1,0 +1,57 @@
+"""`saddlegan certify`: which equilibrium a run's pair is at, written into its certificate and report."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import typer
+
+from saddlegan.errors import InputError
+from saddlegan.workbench import console
+from saddlegan.workbench.commands import _options as options
+
+
+def certify(
+    run: options.RunArgument,
+    lam: Annotated[
+        list[float] | None,
+        typer.Option("--lam", help="Proximal weight to judge at; repeat it for more [0.1 1 10]."),
+    ] = None,
+    norm: Annotated[
+        Literal["sobolev", "l2", "parameters"], typer.Option("--norm", help="Distance of the proximal term.")
+    ] = "sobolev",
+    objective: Annotated[
+        str | None,
+        typer.Option("--objective", help="Zero-sum value to judge by, where the run was trained on another loss."),
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", help="Steps of each search.")] = 200,
+    restarts: Annotated[int, typer.Option("--restarts", help="Starts of each search.")] = 2,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Samples a step.")] = 64,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Adam's rate.")] = 1e-3,
+    seed: options.SeedOption = 0,
+) -> None:
+    """Judge the pair of RUN from Stackelberg to Nash; write certificate.json and the report."""
+    options.check_seed(seed)
+    lams = [0.1, 1.0, 10.0] if lam is None else lam
+    for weight in lams:
+        if not weight >= 0:
+            raise InputError(f"`lam` must be at least 0, got {weight}")
+    from saddlegan.certify import Search
+    from saddlegan.workbench import data as sources
+    from saddlegan.workbench import judged, report, runs
+
+    search = Search(steps=steps, restarts=restarts, batch_size=batch_size, learning_rate=learning_rate)
+    opened = runs.Run.open(run)
+    data = sources.load_spec(opened.config.data)
+    found = judged.judge(opened, data, lams=lams, norm=norm, search=search, seed=seed, objective=objective)
+    path = report.write(opened, data=data)
+    rows = []
+    for weight, certificate in zip(found.lams, found.certificates, strict=True):
+        gain = certificate.generator_gain
+        size = "unbounded" if math.isinf(gain) else f"{gain:.4g}"
+        words = f"{certificate.verdict} (gains: generator {size}, discriminator {certificate.discriminator_gain:.4g})"
+        rows.append((judged.in_words(weight), words))
+    console.facts(f"Equilibrium of {run}", rows)
+    console.say(found.sentence)
+    console.say(str(path))

@@ -1,0 +1,65 @@
+"""`saddlegan compare`: several runs as one table and one picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from saddlegan.errors import InputError
+from saddlegan.workbench import console
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    out: Annotated[Path, typer.Option("--out", help="Picture to write.")] = Path("compare.png"),
+) -> None:
+    """Show the last metrics of training RUNs side by side, and their curves in one picture."""
+    if len(runs) < 2:
+        raise InputError("`RUN` must be given at least twice; one run has its own report")
+    if out.suffix.lower() != ".png":
+        raise InputError(f"`out` must end in .png, got {out}")
+    from saddlegan.workbench import trained, training_figures
+    from saddlegan.workbench.runs import Run, write_atomic
+
+    lines: dict[str, list[dict[str, Any]]] = {}
+    models: dict[str, str] = {}
+    for path in runs:
+        run = Run.open(path)
+        rows = run.metrics()
+        if not rows:
+            raise InputError(f"{path} has no metrics; compare runs of `saddlegan train`")
+        label = path.name if path.name not in lines else str(path)
+        if label in lines:
+            raise InputError(f"`RUN` {path} is given twice")
+        lines[label], models[label] = rows, run.config.model
+    first = next(iter(lines.values()))
+    names = [name for name in trained.numeric_names(first) if all(name in rows[-1] for rows in lines.values())]
+    width = max(len(label) for label in lines)
+    for line in table(lines, models, names, width):
+        console.say(line)
+    write_atomic(out, training_figures.curves(trained.panels(lines, names)))
+    console.say(str(out))
+
+
+def table(lines: dict[str, list[dict[str, Any]]], models: dict[str, str], names: list[str], width: int) -> list[str]:
+    """The last line of each run as columns of text; several seeds as mean +- standard deviation."""
+    import numpy as np
+
+    rows = [["run", "rule", "step", *(name.replace("_", " ") for name in names)]]
+    for label, metrics in lines.items():
+        last = metrics[-1]
+        cells = []
+        for name in names:
+            by_seed = last.get(f"{name}_by_seed")
+            spread = f" +- {np.std(by_seed):.2g}" if by_seed else ""
+            cells.append(f"{trained_number(last[name])}{spread}")
+        rows.append([label, models[label], f"{last['step']:,}", *cells])
+    widths = [max(width if i == 0 else 0, *(len(row[i]) for row in rows)) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def trained_number(value: Any) -> str:
+    """A metric as a reader wants it; words such as "nan" stay."""
+    return f"{value:.4g}" if isinstance(value, (int, float)) else str(value)

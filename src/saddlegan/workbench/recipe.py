@@ -1,0 +1,165 @@
+"""What a training run is made of: its options, validated, and the defaults that were found to work."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from saddlegan.errors import InputError
+from saddlegan.workbench.data import Data
+
+RuleName = Literal["simultaneous", "alternating", "extragradient", "optimistic", "unrolled", "proximal", "primal-dual"]
+
+
+class Recipe(BaseModel):
+    """Every number that a run depends on beside its data; `config.json` keeps it under `options`.
+
+    Lengths (noise, bandwidths) are in units of the data's standard deviation. Schedules are functions of the step
+    alone, so that a resumed run needs no more than the number of steps done.
+
+    Attributes:
+        rule: the training rule.
+        objective: of the game.
+        steps: total number of steps, over all resumes.
+        batch: real samples per step.
+        seed: first seed; replica r uses seed + r.
+        seeds: replicas trained at once.
+        network: "mlp", or "image" for the convolutional pair.
+        hidden: widths of the MLPs' hidden layers, or the convolutional pair's width as its only entry.
+        activation: of the discriminator.
+        bits: signs in the latent.
+        gaussians: Gaussian coordinates in the latent.
+        lr_generator: Adam's learning rate for G.
+        lr_discriminator: Adam's learning rate for D.
+        beta1: Adam's first decay.
+        beta2: Adam's second decay.
+        hold: share of the steps with full learning rate; it then falls linearly to 0.
+        average: decay of the generator's moving average, which is what gets sampled; if None it remembers a tenth of
+            the run, at most a thousand steps.
+        r1: weight of R1.
+        r1_every: R1 is applied every so many steps, that many times as strong.
+        noise: instance noise at the start.
+        noise_end: instance noise at the end of its share.
+        noise_share: share of the steps over which noise shrinks geometrically; 0 for no noise at all.
+        weight: of the primal-dual term.
+        bandwidths: of the primal-dual densities.
+        points: real samples at which densities or proximal terms are taken.
+        lam: of the proximal term.
+        norm: of the proximal term.
+        inner_steps: ascents or unrolled steps.
+        inner_length: of an unrolled step.
+        persistent: the proximal rule's single-loop form.
+        n_critic: of the alternating rule.
+        start: "random", or "collapsed:K": G first regressed onto K modes, D trained against it.
+        metrics_every: steps between two lines of metrics.
+        checkpoint_every: steps between two checkpoints.
+        keep: checkpoints kept.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rule: RuleName = "primal-dual"
+    objective: str = "non-saturating"
+    steps: int = Field(12_000, ge=1)
+    batch: int = Field(256, ge=2)
+    seed: int = Field(0, ge=0, lt=2**32)
+    seeds: int = Field(1, ge=1, le=1000)
+    network: Literal["mlp", "image"] = "mlp"
+    hidden: tuple[int, ...] = (128, 128, 128)
+    activation: str = "leaky-relu"
+    bits: int = Field(8, ge=0)
+    gaussians: int = Field(2, ge=0)
+    lr_generator: float = Field(1e-3, gt=0, allow_inf_nan=False)
+    lr_discriminator: float = Field(1e-3, gt=0, allow_inf_nan=False)
+    beta1: float = Field(0.5, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    hold: float = Field(0.5, ge=0, le=1)
+    average: float | None = Field(None, ge=0, lt=1)
+    r1: float = Field(5e-4, ge=0, allow_inf_nan=False)
+    r1_every: int = Field(1, ge=1)
+    noise: float = Field(0.3, ge=0, allow_inf_nan=False)
+    noise_end: float = Field(0.01, gt=0, allow_inf_nan=False)
+    noise_share: float = Field(0.6, ge=0, le=1)
+    weight: float = Field(40.0, ge=0, allow_inf_nan=False)
+    bandwidths: tuple[float, ...] = (0.15, 0.35, 0.7)
+    points: int | None = Field(128, ge=1)
+    lam: float = Field(1.0, ge=0, allow_inf_nan=False)
+    norm: Literal["sobolev", "l2", "parameters"] = "sobolev"
+    inner_steps: int = Field(1, ge=0)
+    inner_length: float = Field(0.1, ge=0, allow_inf_nan=False)
+    persistent: bool = True
+    n_critic: int = Field(1, ge=1)
+    start: str = Field("random", pattern=r"^(random|collapsed:[1-9]\d*)$")
+    metrics_every: int = Field(500, ge=1)
+    checkpoint_every: int = Field(1000, ge=1)
+    keep: int = Field(2, ge=1)
+
+    def learning_rate_factor(self, t: int) -> float:
+        """Factor of both learning rates in step t: 1 for the first share `hold`, then linearly to 0."""
+        done = t / self.steps
+        return 1.0 if done <= self.hold else (1.0 - done) / (1.0 - self.hold)
+
+    def average_decay(self) -> float:
+        """Decay of the generator's moving average."""
+        return max(0.0, min(0.999, 1.0 - 10.0 / self.steps)) if self.average is None else self.average
+
+    def noise_at(self, t: int) -> float:
+        """Standard deviation of the instance noise in step t."""
+        if self.noise_share == 0.0 or self.noise == 0.0:
+            return 0.0
+        return self.noise * (self.noise_end / self.noise) ** min(1.0, t / self.steps / self.noise_share)
+
+    def r1_at(self, t: int) -> float:
+        """Weight of R1 in step t."""
+        return self.r1 * self.r1_every if t % self.r1_every == 0 else 0.0
+
+
+def make_recipe(**options: Any) -> Recipe:
+    """Build a recipe, turning a wrong value into an `InputError` that names the option.
+
+    Raises:
+        InputError: an option is out of range or unknown.
+    """
+    try:
+        recipe = Recipe(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"`{name}`: {first['msg'].lower()}, got {first['input']!r}") from error
+    if recipe.bits + recipe.gaussians == 0:
+        raise InputError("`bits` and `gaussians` are both 0; a latent needs at least one coordinate")
+    return recipe
+
+
+def defaults_for(data: Data, rule: str) -> dict[str, Any]:
+    """The options that suit data of this kind, to be overridden by the user's."""
+    image = data.image_shape
+    if image is not None:
+        side = max(image[0], image[1])
+        found: dict[str, Any] = {
+            "network": "image" if image[0] == image[1] and side in (8, 16, 28, 32, 64) else "mlp",
+            "hidden": (32,),
+            "activation": "softplus",
+            "batch": 64,
+            "bits": 0,
+            "gaussians": 64,
+            "steps": 3000,
+            "noise_share": 0.0,
+            "r1": 0.0,
+            "points": 16,
+            "hold": 1.0,
+            "bandwidths": (2.0, 4.0, 8.0),
+        }
+        if found["network"] == "mlp":
+            found["hidden"] = (256, 256)
+        return found
+    found = {}
+    if data.centers is None:
+        found["gaussians"] = max(2, min(16, data.X.shape[1]))
+    if rule == "proximal":
+        found["activation"] = "softplus"
+    if math.prod(data.X.shape) > 1 << 28:
+        found["batch"] = 512
+    return found

@@ -1,0 +1,142 @@
+"""The sections of a training run: what the last line says, curves, samples over time, and the map of modes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from saddlegan.workbench import html, loop, report, training_figures
+from saddlegan.workbench.metrics import HIGH_QUALITY, ModeMetrics, mode_metrics
+from saddlegan.workbench.report import Scene, Section
+
+MEANINGS = {
+    "value": "V(G, D), mean over the steps since the line before, penalties included",
+    "generator_loss": "what G descended, likewise",
+    "discriminator_loss": "what D descended, likewise",
+    "modes": "modes with a high quality sample; says nothing while high quality is near 0",
+    "high_quality": "share of samples within 3 standard deviations of a mode; in the plane at best 0.9889",
+    "total_variation": "distance of the modes' histogram from uniform, 0 to 1",
+    "spread": "spread of the samples relative to the data's; below 1 they have shrunk",
+    "mean_distance": "distance of the means in units of the data's spread",
+}
+
+
+def training(scene: Scene) -> Section | None:
+    """Losses, value and metrics."""
+    rows = scene.run.metrics()
+    if scene.run.config.command != "train" or not rows:
+        return None
+    names = numeric_names(rows)
+    last = rows[-1]
+    table = [(name.replace("_", " "), html.number(last[name]), MEANINGS.get(name, "")) for name in names]
+    options = scene.run.config.options
+    done = "" if last["step"] >= options["steps"] else f" The run stopped early, at {last['step']:,}."
+    parts: list[Markup] = [
+        html.text(f"{last['step']:,} of {options['steps']:,} steps of the rule {scene.run.config.model}.{done}"),
+        html.table(table),
+        html.figure(
+            training_figures.curves(panels({"this run": rows}, names)),
+            alt=f"Curves over the steps of {', '.join(names)}.",
+            caption="Losses and value say little about quality: watch what is measured on samples.",
+        ),
+    ]
+    by_seed = {name: last[f"{name}_by_seed"] for name in names if f"{name}_by_seed" in last}
+    if by_seed:
+        parts.append(html.text("Over the seeds, mean and standard deviation:"))
+        parts.append(
+            html.table(
+                (
+                    name.replace("_", " "),
+                    f"{np.mean(values):.4g} ± {np.std(values):.2g}",
+                    ", ".join(f"{value:.3g}" for value in values),
+                )
+                for name, values in by_seed.items()
+            )
+        )
+    return Section("training", "The training", html.join(parts), {"last": last, "options": options})
+
+
+def progress(scene: Scene) -> Section | None:
+    """Samples over time."""
+    sheets = loop.read_sheets(scene.run) if scene.run.config.command == "train" else {}
+    if not sheets:
+        return None
+    data = scene.run.config.data
+    rows = scene.data.X if scene.data is not None else scene.samples
+    low, high = np.min(rows[:, :2], axis=0).astype(float), np.max(rows[:, :2], axis=0).astype(float)
+    margin = 0.1 * (high - low) + 1e-9
+    png = training_figures.strip(
+        sheets, image_shape=data.image_shape, value_range=data.value_range, limits=(low - margin, high + margin)
+    )
+    steps = sorted(sheets)
+    body = html.figure(
+        png,
+        alt=f"Generated samples at several steps from {steps[0]:,} to {steps[-1]:,}.",
+        caption="Samples of the generator's moving average over time, from the same latents; the title is the step.",
+    )
+    return Section("progress", "Samples over time", body, {"steps": steps})
+
+
+def modes(scene: Scene) -> Section | None:
+    """Which modes are held."""
+    data = scene.data
+    if scene.run.config.command != "train" or not scene.run.metrics():
+        return None
+    if data is None or data.centers is None or data.sd is None:
+        return None
+    found = mode_metrics(scene.samples, data.centers, data.sd)
+    distance = np.sqrt(((scene.samples[:, None] - data.centers[None]) ** 2).sum(2)) / data.sd
+    nearest = distance.argmin(1)[distance.min(1) < HIGH_QUALITY]
+    counts = np.bincount(nearest, minlength=len(data.centers))
+    parts = [html.text(sentence(found))]
+    if scene.samples.shape[1] >= 2:
+        parts.append(
+            html.figure(
+                training_figures.mode_map(scene.samples, data.centers, counts),
+                alt="Left: samples over circles that mark the modes. Right: high quality samples per mode.",
+                caption="A mode without a bar is missed; bars above the line are modes that get more than their share.",
+            )
+        )
+    return Section("modes", "The modes", html.join(parts), {"metrics": vars(found), "counts": counts.tolist()})
+
+
+def sentence(found: ModeMetrics) -> str:
+    """The mode metrics in one paragraph."""
+    words = (
+        f"{found.modes} of {found.total} modes are held by {found.high_quality:.1%} high quality samples "
+        f"(a perfect sampler: {found.ceiling:.2%}); total variation {found.total_variation:.3f}, "
+        f"spread within the modes {found.spread:.2f} of the data's."
+    )
+    if found.high_quality < 0.05:
+        words += " With so few samples near any mode, the count of modes means nothing."
+    return words
+
+
+def numeric_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the figures in the last line, in order."""
+    return [name for name, value in rows[-1].items() if name != "step" and isinstance(value, (int, float))]
+
+
+def panels(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]], names: Sequence[str]
+) -> dict[str, dict[str, training_figures.Curve]]:
+    """Metrics as the curves' panels; a line that lacks a figure, or has NaN as a word, leaves a gap."""
+    return {
+        name.replace("_", " "): {
+            label: ([row["step"] for row in rows], [_number(row.get(name)) for row in rows])
+            for label, rows in runs.items()
+        }
+        for name in names
+    }
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) else float("nan")
+
+
+report.register(20, training)
+report.register(25, modes)
+report.register(28, progress)

@@ -1,0 +1,324 @@
+"""Certificates by search on any pair: nothing is left changed, refusals, data sources, honest figures."""
+
+from __future__ import annotations
+
+import copy
+import random
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+from torch.utils.data import DataLoader, TensorDataset
+
+from saddlegan import Certificate, Game, Status, certify
+from saddlegan._best_response import proximal_value, squared_distance, warn_if_piecewise_linear
+from saddlegan.certify._measure import gain_of
+from saddlegan.errors import BudgetWarning, InputError, InputTypeError, ObjectiveError
+
+FAST = certify.Search(steps=12, restarts=2, evaluations=4, batch_size=16)
+
+pytestmark = pytest.mark.filterwarnings("ignore::saddlegan.errors.BudgetWarning")
+
+
+def _images(n: int = 128) -> Tensor:
+    return torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(5))
+
+
+def _pair() -> Game:
+    """Batch norm, dropout and spectral norm: every kind of state that a forward pass can move."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        G = nn.Sequential(
+            nn.Linear(4, 32),
+            nn.BatchNorm1d(32),
+            nn.SiLU(),
+            nn.Dropout(0.2),
+            nn.Linear(32, 64),
+            nn.Unflatten(1, (1, 8, 8)),
+        )
+        D = nn.Sequential(
+            spectral_norm(nn.Conv2d(1, 8, 4, 2, 1)), nn.Softplus(beta=4.0), nn.Flatten(), nn.Linear(128, 1)
+        )
+    return Game(G, D, objective="vanilla", latent=4)
+
+
+def _simple(objective: str = "vanilla") -> Game:
+    rng = torch.Generator().manual_seed(3)
+    D = nn.Sequential(nn.Linear(2, 8), nn.SiLU(), nn.Linear(8, 1))
+    G = nn.Linear(2, 2)
+    with torch.no_grad():
+        for parameter in (*G.parameters(), *D.parameters()):
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=rng))
+    return Game(G, D, objective=objective, latent=2)
+
+
+def _points(n: int = 256) -> Tensor:
+    return torch.randn(n, 2, generator=torch.Generator().manual_seed(1)) + 1.0
+
+
+def _snapshot(game: Game, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    modules = [*game.G.modules(), *game.D.modules()]
+    parameters = [*game.G.parameters(), *game.D.parameters()]
+    return copy.deepcopy(
+        {
+            "G": game.G.state_dict(),
+            "D": game.D.state_dict(),
+            "modes": [module.training for module in modules],
+            "grads": [parameter.grad for parameter in parameters],
+            "requires": [parameter.requires_grad for parameter in parameters],
+            "optimiser": optimiser.state_dict(),
+            "torch": torch.get_rng_state(),
+            "numpy": np.random.get_state()[1],
+            "python": random.getstate(),
+            "grad mode": torch.is_grad_enabled(),
+        }
+    )
+
+
+def _same(one: Any, two: Any) -> bool:
+    if isinstance(one, Tensor):
+        return isinstance(two, Tensor) and one.dtype == two.dtype and torch.equal(one, two)
+    if isinstance(one, np.ndarray):
+        return bool(np.array_equal(one, two))
+    if isinstance(one, dict):
+        return one.keys() == two.keys() and all(_same(one[key], two[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(two) and all(map(_same, one, two))
+    return bool(one == two)
+
+
+CALLS: dict[str, Callable[[Game, Any], object]] = {
+    "nash": lambda game, data: certify.nash(game, data, search=FAST),
+    "stackelberg": lambda game, data: certify.stackelberg(game, data, search=FAST),
+    "proximal": lambda game, data: certify.proximal(game, data, lam=1.0, search=FAST),
+    "duality_gap": lambda game, data: certify.duality_gap(game, data, search=FAST),
+    "proximal_duality_gap": lambda game, data: certify.proximal_duality_gap(game, data, lam=1.0, search=FAST),
+    "critical_lambda": lambda game, data: certify.critical_lambda(game, data, lams=(0.0, 1.0), search=FAST),
+    "gradient_norms": lambda game, data: certify.gradient_norms(game, data),
+    "game_spectrum": lambda game, data: certify.game_spectrum(game, data, count=2),
+    "path_angle": lambda game, data: certify.path_angle(game, _pair().G, _pair().D, data, points=3),
+    "generator_deviation": lambda game, data: certify.generator_deviation(game, data, search=FAST),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("training", [True, False])
+def test_pair_optimisers_and_random_states_are_bit_identical_afterwards(name: str, training: bool) -> None:
+    game = _pair()
+    game.G.train(training)
+    game.D.train(training)
+    optimiser = torch.optim.Adam([*game.G.parameters(), *game.D.parameters()])
+    value = game.value(_images(16), game.sample_latent(16))
+    value.backward()
+    optimiser.step()
+    order = torch.Generator().manual_seed(1)
+    loader = DataLoader(TensorDataset(_images()), batch_size=32, shuffle=True, generator=order)
+    before, loaded = _snapshot(game, optimiser), order.get_state()
+    CALLS[name](game, loader)
+    assert _same(before, _snapshot(game, optimiser))
+    assert torch.equal(loaded, order.get_state())
+
+
+def test_everything_is_restored_after_an_exception() -> None:
+    game = _pair()
+    optimiser = torch.optim.SGD(game.G.parameters(), lr=0.1)
+    before = _snapshot(game, optimiser)
+    calls = 0
+
+    def breaking(D: nn.Module, x: Tensor, fake: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        torch.rand(3)
+        np.random.rand()
+        if calls > 100:
+            raise RuntimeError("user code")
+        return x.new_zeros(())
+
+    broken = Game(game.G, game.D, objective="vanilla", latent=4, discriminator_penalty=breaking)
+    with pytest.raises(RuntimeError, match="user code"):
+        certify.nash(broken, _images(), search=FAST)
+    assert _same(before, _snapshot(game, optimiser))
+
+
+def test_the_comparison_of_snapshots_can_fail() -> None:
+    game = _pair()
+    optimiser = torch.optim.SGD(game.G.parameters(), lr=0.1)
+    before = _snapshot(game, optimiser)
+    game.D(_images(4))  # in train mode this moves the spectral norm's vectors
+    assert not _same(before, _snapshot(game, optimiser))
+
+
+def test_same_seed_same_certificate_whatever_the_global_state() -> None:
+    game = _pair()
+    first = certify.proximal(game, _images(), lam=1.0, search=FAST)
+    torch.rand(7)
+    second = certify.proximal(game, _images(), lam=1.0, search=FAST)
+    third = certify.proximal(game, _images(), lam=1.0, search=FAST, random_state=1)
+    assert first.gap == second.gap != third.gap
+
+
+@pytest.mark.parametrize("objective", ["non-saturating", "hinge", "least-squares"])
+@pytest.mark.parametrize("name", ["nash", "proximal_duality_gap", "critical_lambda", "generator_deviation"])
+def test_objectives_that_are_not_zero_sum_are_refused_by_name(objective: str, name: str) -> None:
+    with pytest.raises(ObjectiveError, match=objective):
+        CALLS[name](_simple(objective), _points())
+
+
+def test_bad_pairs_and_data_are_refused_by_name() -> None:
+    game, X = _simple(), _points()
+    with pytest.raises(InputError, match=r"`batch_size` 64"):
+        certify.nash(game, X[:100])
+    with pytest.raises(InputError, match="`data` holds NaN"):
+        certify.nash(game, torch.full((256, 2), torch.nan))
+    with pytest.raises(InputError, match="`data` must hold samples in rows"):
+        certify.nash(game, torch.zeros(0, 2))
+    with pytest.raises(InputTypeError, match="`data` must be an array"):
+        certify.nash(game, "digits")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="`G` makes samples of shape"):
+        certify.nash(game, torch.zeros(256, 5))
+    with pytest.raises(InputError, match="`G` does not accept latents"):
+        certify.nash(Game(game.G, game.D, latent=7), X)
+    with pytest.raises(InputError, match="`lam`"):
+        certify.proximal(game, X, lam=-1.0)
+    with pytest.raises(InputError, match="`norm`"):
+        certify.proximal(game, X, lam=1.0, norm="taxicab")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="`lams`"):
+        certify.critical_lambda(game, X, lams=())
+    with pytest.raises(InputError, match="`random_state`"):
+        certify.nash(game, X, random_state=-1)
+    with pytest.raises(InputError, match="`steps`"):
+        certify.Search(steps=0)
+    with torch.no_grad():
+        game.D[0].weight[0, 0] = torch.nan  # type: ignore[index]
+    with pytest.raises(InputError, match="`D` has NaN"):
+        certify.nash(game, X)
+    frozen = _simple()
+    frozen.G.requires_grad_(False)
+    with pytest.raises(InputError, match="`G` has no trainable parameters"):
+        certify.nash(frozen, X)
+
+
+def test_all_data_sources_give_the_same_samples() -> None:
+    game, X = _simple(), _points()
+    plain = certify.nash(game, X, search=FAST).gap
+    assert certify.nash(game, X.numpy(), search=FAST).gap == plain
+    assert certify.nash(game, DataLoader(TensorDataset(X), batch_size=100), search=FAST).gap == plain
+    assert certify.nash(game, lambda n, generator: X, search=FAST).gap == plain
+
+
+def test_value_that_is_not_finite_gives_a_certificate_not_an_error() -> None:
+    game = Game(*(lambda g: (g.G, g.D))(_simple()), latent=2, generator_penalty=lambda G, fake: fake.sum() * torch.inf)
+    certificate = certify.nash(game, _points(), search=FAST)
+    assert (certificate.status, certificate.verdict, certificate.bound) == (Status.NON_FINITE, "not refuted", "none")
+
+
+def test_spent_budget_warns_and_says_so() -> None:
+    game = _simple()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(BudgetWarning, match="steps"):
+            # gains of at least 10^6 would be needed, so that nothing refutes while the searches still rise
+            certify.nash(game, _points(), search=certify.Search(steps=10, restarts=1, batch_size=16, tolerance=1e6))
+
+
+def test_certificate_reports_its_settings_and_curves() -> None:
+    certificate = certify.proximal(_simple(), _points(), lam=0.5, search=FAST)
+    assert certificate.gap == pytest.approx(certificate.generator_gain + certificate.discriminator_gain)
+    assert certificate.stats["settings"]["steps"] == 12
+    assert len(certificate.stats["curves"]["generator"]) >= 2
+    assert certificate.stats["lam"] == 0.5
+
+
+def test_clipping_keeps_the_discriminator_in_its_class() -> None:
+    def clip(D: nn.Module) -> None:
+        for parameter in D.parameters():
+            parameter.clamp_(-0.05, 0.05)
+
+    game = _simple("wasserstein")
+    with torch.no_grad():
+        clip(game.D)
+    free = certify.nash(game, _points(), search=certify.Search(steps=100, restarts=1)).discriminator_gain
+    bounded = certify.nash(
+        game, _points(), search=certify.Search(steps=100, restarts=1, project_discriminator=clip)
+    ).discriminator_gain
+    assert 0 < bounded < 0.5 * free
+
+
+def test_gain_of_matches_the_t_test() -> None:
+    # oracle: scipy's one-sample t-test accepts exactly where the threshold is cleared
+    from scipy.stats import ttest_1samp
+
+    rng = np.random.default_rng(0)
+    for shift in (0.0, 0.2, 0.5, 1.0):
+        blocks = rng.standard_normal(32) + shift
+        p = ttest_1samp(blocks, 0.0, alternative="greater").pvalue
+        gain = gain_of(torch.from_numpy(blocks), value=0.0, tolerance=0.0, significance=0.01)
+        assert gain.significant == (p < 0.01)
+
+
+def test_sobolev_penalty_gradient_against_finite_differences() -> None:
+    rng = torch.Generator().manual_seed(0)
+    D = nn.Sequential(nn.Linear(3, 5), nn.Softplus(beta=4.0), nn.Linear(5, 1)).double()
+    centre = copy.deepcopy(D)
+    with torch.no_grad():
+        for parameter, old in zip(D.parameters(), centre.parameters(), strict=True):
+            old.copy_(0.5 * torch.randn(old.shape, generator=rng, dtype=torch.float64))
+            parameter.copy_(old + 0.3 * torch.randn(old.shape, generator=rng, dtype=torch.float64))
+    x = torch.randn(20, 3, generator=rng, dtype=torch.float64)
+    loss = squared_distance(D, centre, x, "sobolev")
+    gradients = torch.autograd.grad(loss, list(D.parameters()), allow_unused=True, materialize_grads=True)
+    assert sum(float(gradient.abs().sum()) for gradient in gradients) > 0.1
+    for parameter, gradient in zip(D.parameters(), gradients, strict=True):
+        for index in range(parameter.numel()):
+            ends = []
+            for sign in (1.0, -1.0):
+                with torch.no_grad():
+                    parameter.view(-1)[index] += sign * 1e-5
+                ends.append(squared_distance(D, centre, x, "sobolev").item())
+                with torch.no_grad():
+                    parameter.view(-1)[index] -= sign * 1e-5
+            difference = (ends[0] - ends[1]) / 2e-5
+            assert float(gradient.view(-1)[index]) == pytest.approx(difference, rel=1e-5, abs=1e-7)
+
+
+def test_proximal_value_is_the_value_less_half_lam_distance() -> None:
+    game, X = _simple(), _points(32)
+    z = game.sample_latent(32, torch.Generator().manual_seed(0))
+    centre = copy.deepcopy(game.D)
+    with torch.no_grad():
+        game.D[2].weight.mul_(2.0)  # type: ignore[index,operator]
+    expected = game.value(X, z) - 0.35 * squared_distance(game.D, centre, X, "l2")
+    assert proximal_value(game, centre, X, z, lam=0.7, norm="l2").item() == pytest.approx(expected.item())
+    assert proximal_value(game, centre, X, z, lam=0.0, norm="l2").item() == game.value(X, z).item()
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.LeakyReLU(0.2), nn.PReLU()])
+def test_piecewise_linear_discriminators_are_warned_about_by_name(activation: nn.Module) -> None:
+    D = nn.Sequential(nn.Linear(2, 4), activation, nn.Linear(4, 1))
+    game = Game(_simple().G, D, latent=2)
+    with pytest.warns(UserWarning, match="softplus"):
+        certify.proximal(game, _points(), lam=1.0, search=FAST)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_if_piecewise_linear(D, "l2")
+        warn_if_piecewise_linear(_simple().D, "sobolev")
+
+
+def test_searched_verdicts_are_never_called_proved() -> None:
+    for name in ("nash", "stackelberg", "proximal", "duality_gap"):
+        certificate = CALLS[name](_simple(), _points())
+        assert isinstance(certificate, Certificate)
+        assert certificate.verdict != "proved"
+        assert certificate.bound != "exact"
+
+
+def test_generator_deviation_lowers_the_value() -> None:
+    game, X = _simple(), _points()
+    moved = certify.generator_deviation(game, X, search=certify.Search(steps=60, restarts=1))
+    z = game.sample_latent(256, torch.Generator().manual_seed(0))
+    assert game.replace(G=moved).value(X, z).item() < game.value(X, z).item()

@@ -1,0 +1,364 @@
+"""The loop, its checkpoints and the command: resumable to the bit, every stop clean, every fault named."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from kill_and_resume import session_for
+from saddlegan import train
+from saddlegan.errors import CheckpointError, InputError
+from saddlegan.results import Step
+from saddlegan.workbench import checkpoints, cli, loop, runs, synthetic
+from saddlegan.workbench import data as sources
+from saddlegan.workbench.metrics import ModeMetrics, frechet_distance, mode_metrics
+from saddlegan.workbench.recipe import defaults_for, make_recipe
+from saddlegan.workbench.session import Session, config_of
+
+SMALL = ["--set", "hidden=8", "--batch", "16", "--set", "points=8", "--n-samples", "200"]
+
+
+def small_run(path: Path, rule: str = "primal-dual") -> tuple[Session, runs.Run, sources.Data]:
+    session, data = session_for(rule)
+    run = runs.start(
+        path,
+        config_of(session, data, command_line=""),
+        generator=session.generators()[0],
+        discriminator=session.discriminators()[0],
+    )
+    return session, run, data
+
+
+# metrics
+
+
+@pytest.mark.parametrize("name", ["ring", "grid"])
+def test_a_perfect_sampler_scores_the_ceiling(name: str) -> None:
+    """Oracle: the chi distribution; 98.89% of a two-dimensional Gaussian lies within 3 standard deviations."""
+    found = synthetic.SOURCES[name].make("", 200_000, 1)
+    assert found.centers is not None
+    assert found.sd is not None
+    m = mode_metrics(found.X, found.centers, found.sd)
+    assert m.ceiling == pytest.approx(1 - np.exp(-4.5), abs=1e-12)
+    assert m.high_quality == pytest.approx(m.ceiling, abs=1e-3)
+    assert m.modes == m.total
+    assert m.total_variation < 0.01
+    assert m.spread == pytest.approx(1.0, abs=0.01)
+    few = mode_metrics(found.X[:2500], found.centers, found.sd)
+    assert few.total_variation == pytest.approx({"ring": 0.022, "grid": 0.040}[name], abs=0.015)
+
+
+def test_collapse_smear_and_shrinkage_are_told_apart() -> None:
+    found = synthetic.ring(2500, random_state=0)
+    centers = found.centers
+    assert centers is not None
+    one = mode_metrics(np.repeat(centers[:1], 2500, 0), centers, 0.01)
+    assert (one.modes, one.high_quality, one.spread) == (1, 1.0, 0.0)
+    assert one.total_variation == pytest.approx(7 / 8)
+    smear = mode_metrics(np.random.default_rng(0).uniform(-1.2, 1.2, (2500, 2)), centers, 0.01)
+    assert smear.high_quality < 0.02
+    half = mode_metrics(
+        centers[np.arange(2400) % 8] + 0.5 * (found.X[:2400] - nearest(found.X[:2400], centers)), centers, 0.01
+    )
+    assert half.spread == pytest.approx(0.5, abs=0.05)
+    assert mode_metrics(np.full((4, 2), 9.0), centers, 0.01) == ModeMetrics(0, 8, 0.0, half.ceiling, 1.0, 0.0)
+
+
+def nearest(X: np.ndarray, centers: np.ndarray) -> np.ndarray:
+    return centers[((X[:, None] - centers[None]) ** 2).sum(2).argmin(1)]
+
+
+def test_metrics_refuse_what_cannot_be_measured() -> None:
+    centers = np.zeros((2, 2))
+    with pytest.raises(InputError, match="NaN"):
+        mode_metrics(np.full((3, 2), np.nan), centers, 0.1)
+    with pytest.raises(InputError, match="agree in d"):
+        mode_metrics(np.zeros((3, 3)), centers, 0.1)
+    with pytest.raises(InputError, match="agree in d"):
+        mode_metrics(np.zeros((0, 2)), centers, 0.1)
+    with pytest.raises(InputError, match="`sd`"):
+        mode_metrics(np.zeros((3, 2)), centers, 0.0)
+
+
+def test_frechet_distance_against_scipy() -> None:
+    """Oracle: scipy's matrix square root of C_1 C_2."""
+    from scipy.linalg import sqrtm
+
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((400, 5)) @ rng.standard_normal((5, 5)), rng.standard_normal((300, 5)) + 1
+    C, K = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(C + K - 2 * np.real(sqrtm(C @ K)))
+    assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-9)
+    assert frechet_distance(x, x) == pytest.approx(0.0, abs=1e-9)
+
+
+# checkpoints
+
+
+def nested() -> dict[str, Any]:
+    adam = torch.optim.Adam([torch.nn.Parameter(torch.ones(2))], 0.1)
+    adam.param_groups[0]["params"][0].grad = torch.full((2,), 0.3)
+    adam.step()
+    return {
+        "opt": adam.state_dict(),
+        "source": torch.Generator().manual_seed(1).get_state(),
+        "rows": [(0.1, 1 / 3, -2.0)],
+        "flag": True,
+        "none": None,
+    }
+
+
+def test_a_checkpoint_gives_back_what_it_took(tmp_path: Path) -> None:
+    state = nested()
+    checkpoints.write(tmp_path, 7, state, fingerprint="a", keep=2)
+    step, found = checkpoints.read(tmp_path, fingerprint="a")
+    assert step == 7
+    assert equal(state, found)
+    assert not equal(state, {**found, "rows": [(0.1, 1 / 3, -2.1)]})
+
+
+def equal(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return type(a) is type(b) and len(a) == len(b) and all(map(equal, a, b))
+    return type(a) is type(b) and a == b
+
+
+def test_the_last_k_are_kept_and_nothing_half_written(tmp_path: Path) -> None:
+    (tmp_path / ".step-000000001.ckpt.dead.partial").write_bytes(b"left by a kill")
+    for step in range(5):
+        checkpoints.write(tmp_path, step, {"step": step}, fingerprint="a", keep=2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000000003.ckpt", "step-000000004.ckpt"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "text", "foreign"])
+def test_a_damaged_or_foreign_checkpoint_is_refused_and_the_previous_one_offered(tmp_path: Path, damage: str) -> None:
+    checkpoints.write(tmp_path, 1, nested(), fingerprint="a", keep=3)
+    last = checkpoints.write(tmp_path, 2, nested(), fingerprint="b" if damage == "foreign" else "a", keep=3)
+    content = last.read_bytes()
+    if damage != "foreign":
+        broken = {
+            "truncated": content[: len(content) // 2],
+            "flipped": content[:-5] + bytes([content[-5] ^ 1]) + content[-4:],
+            "empty": b"",
+            "text": b"not a checkpoint at all",
+        }
+        last.write_bytes(broken[damage])
+    with pytest.raises(CheckpointError, match=r"step-000000002.*step 1 is sound: resume with --at 1"):
+        checkpoints.read(tmp_path, fingerprint="a")
+    assert checkpoints.read(tmp_path, fingerprint="a", at=1)[0] == 1
+    with pytest.raises(CheckpointError, match="no checkpoint of step 5; it has 1, 2"):
+        checkpoints.read(tmp_path, fingerprint="a", at=5)
+
+
+def test_no_checkpoint_and_objects_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        checkpoints.read(tmp_path / "none", fingerprint="a")
+    with pytest.raises(CheckpointError, match="plain values"):
+        checkpoints.write(tmp_path, 1, {"x": object()}, fingerprint="a", keep=1)
+
+
+# the loop
+
+
+class StopAt:
+    def __init__(self, at: int) -> None:
+        self.at, self.rows = at, 0
+
+    def after_step(self, done: int, step: Step) -> bool:
+        return done == self.at
+
+    def after_metrics(self, row: Any) -> bool:
+        self.rows += 1
+        return False
+
+
+@pytest.mark.parametrize("rule", train.RULES)
+def test_stop_and_resume_give_the_bits_of_an_unbroken_run(tmp_path: Path, rule: str) -> None:
+    session, run, data = small_run(tmp_path / "whole", rule)
+    loop.train(session, run, data, fingerprint=loop.fingerprint(run))
+    session, cut, data = small_run(tmp_path / "cut", rule)
+    ending = loop.train(session, cut, data, fingerprint=loop.fingerprint(cut), callbacks=[StopAt(23)])
+    assert (ending.reason, ending.done) == ("stopped", 23)
+    torch.manual_seed(123)  # another process would have another global state
+    again, _ = session_for(rule)
+    cut = runs.Run.open(tmp_path / "cut")
+    assert loop.resume(again, cut, fingerprint=loop.fingerprint(cut)) == 23
+    loop.train(again, cut, data, fingerprint=loop.fingerprint(cut))
+    for name in ("generator.safetensors", "discriminator.safetensors", "checkpoint/step-000000060.ckpt"):
+        assert (run.path / name).read_bytes() == (cut.path / name).read_bytes()
+    assert set(loop.read_sheets(run)) == set(loop.read_sheets(cut)) == loop.sheet_steps(60)
+
+
+def test_kill_and_resume_give_the_same_bits_for_every_rule(tmp_path: Path) -> None:
+    """Three SIGKILLs at random moments for each of seven rules; the benchmark makes it 20 each."""
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parent / "src")]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(here / "kill_and_resume.py"), str(tmp_path), "3", *train.RULES],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [r["rule"] for r in results] == list(train.RULES)
+    assert all(r["differ"] == [] for r in results), results
+    assert sum(r["kills"] for r in results) >= 14, results
+
+
+def test_resuming_at_an_earlier_step_drops_what_came_later(tmp_path: Path) -> None:
+    session, run, data = small_run(tmp_path / "run")
+    loop.train(session, run, data, fingerprint=loop.fingerprint(run))
+    before = [row for row in run.metrics() if row["step"] <= 57]
+    again, _ = session_for("primal-dual")
+    assert loop.resume(again, run, fingerprint=loop.fingerprint(run), at=57) == 57
+    assert run.metrics() == before
+    assert checkpoints.list_steps(run.path / "checkpoint") == [57]
+
+
+def test_a_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    session, run, data = small_run(tmp_path / "run")
+
+    class Poison(StopAt):
+        def after_step(self, done: int, step: Step) -> bool:
+            if done == 10:
+                with torch.no_grad():
+                    next(session.rule.game.G.parameters()).fill_(torch.nan)
+            return False
+
+    ending = loop.train(session, run, data, fingerprint=loop.fingerprint(run), callbacks=[Poison(0)])
+    assert ending.reason == "non-finite"
+    step, state = checkpoints.read(run.path / "checkpoint", fingerprint=loop.fingerprint(run))
+    assert step == 9
+    assert all(torch.isfinite(p).all() for p in state["rule"]["G"].values())
+    assert all(torch.isfinite(p).all() for p in run.load_generator().parameters())
+
+
+def test_stop_when_reads_metrics_and_refuses_nonsense() -> None:
+    assert loop.StopWhen("modes>=8").after_metrics({"modes": 8.0})
+    assert not loop.StopWhen("modes>7.5").after_metrics({"modes": 7.0})
+    for words in ("modes", "modes==8", "modes>=many", ">=3"):
+        with pytest.raises(InputError, match="stop_when"):
+            loop.StopWhen(words)
+    with pytest.raises(InputError, match="measures modes"):
+        loop.StopWhen("fid<3").after_metrics({"modes": 8.0})
+
+
+def test_schedules_are_functions_of_the_step() -> None:
+    recipe = make_recipe(steps=100, hold=0.5, noise=0.4, noise_end=0.1, noise_share=0.5, r1=2.0, r1_every=4)
+    assert [recipe.learning_rate_factor(t) for t in (0, 50, 75)] == [1.0, 1.0, 0.5]
+    assert recipe.noise_at(0) == 0.4
+    assert recipe.noise_at(25) == pytest.approx(0.2)
+    assert recipe.noise_at(90) == pytest.approx(0.1)
+    assert [recipe.r1_at(t) for t in range(5)] == [8.0, 0.0, 0.0, 0.0, 8.0]
+
+
+# the command
+
+
+def test_train_resume_and_compare_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "ring"
+    line = ["train", "ring", "--steps", "20", "--metrics-every", "5", "--checkpoint-every", "5", *SMALL]
+    assert cli.run([*line, "--out", str(run)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(run / "report.html")
+    twin = json.loads((run / "report.json").read_text())
+    assert {"training", "progress", "modes"} <= {section["id"] for section in twin["sections"]}
+    assert cli.run(["train", "--resume", str(run)]) == 0  # nothing is left to do, and it says so
+    assert "20 of 20" in capsys.readouterr().out
+    stopped = tmp_path / "stopped"
+    assert cli.run([*line, "--out", str(stopped), "--rule", "alternating", "--stop-when", "value<99"]) == 0
+    assert runs.Run.open(stopped).metrics()[-1]["step"] == 5
+    picture = tmp_path / "compare.png"
+    capsys.readouterr()
+    assert cli.run(["compare", str(run), str(stopped), "--out", str(picture)]) == 0
+    out = capsys.readouterr().out
+    assert "alternating" in out
+    assert "primal-dual" in out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_many_seeds_equal_single_runs_and_are_tabled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["train", "ring", "--steps", "12", "--metrics-every", "12", *SMALL]
+    assert cli.run([*line, "--seeds", "3", "--out", str(tmp_path / "all")]) == 0
+    assert "over 3 seeds" in capsys.readouterr().out
+    joint = runs.Run.open(tmp_path / "all").metrics()[-1]
+    for seed in range(3):
+        single = Session(
+            make_recipe(steps=12, hidden=(8,), batch=16, points=8, seed=seed), sources.load("ring", n_samples=200)
+        )
+        for _ in range(12):
+            single.step()
+        alone = loop.measure(single, sources.load("ring", n_samples=200))
+        assert joint["high_quality_by_seed"][seed] == pytest.approx(alone["high_quality"], abs=2e-3)
+    assert (tmp_path / "all" / "generator-seed-2.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train"], "DATA"),
+        (["train", "ring", "--resume", "x"], "resume"),
+        (["train", "ring", "--steps", "0"], "steps"),
+        (["train", "ring", "--set", "nonsense=1"], "nonsense"),
+        (["train", "ring", "--set", "noise"], "NAME=VALUE"),
+        (["train", "ring", "--objective", "wgan"], "objective"),
+        (["train", "ring", "--at", "3"], "at"),
+        (["train", "digits", "--start", "collapsed:1", "--steps", "1"], "known modes"),
+        (["train", "ring", "--stop-when", "soon"], "stop_when"),
+        (["train", "no-such-data"], "source"),
+    ],
+)
+def test_wrong_command_lines_leave_one_line_and_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    out = tmp_path / "run"
+    extra = [] if "--resume" in words else ["--out", str(out)]
+    assert cli.run([*words, *extra]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert message in error
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_exits_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    out = tmp_path / "run"
+    words = ["train", "ring", "--steps", "1000000", "--metrics-every", "5", "--out", str(out), *SMALL]
+    code = f"from saddlegan.workbench import cli; import sys; sys.argv[1:] = {words!r}; cli.main()"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src"), "OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.send_signal(number)
+    said, _ = running.communicate(timeout=120)
+    assert running.returncode == 128 + number
+    assert "--resume" in said
+    done = checkpoints.list_steps(out / "checkpoint")[-1]
+    assert done >= 5
+    assert runs.Run.open(out).metrics()[-1]["step"] <= done
+
+
+def test_images_train_with_the_convolutional_pair(tmp_path: Path) -> None:
+    line = ["train", "digits", "--steps", "2", "--metrics-every", "1", "--rule", "proximal", "--batch", "8"]
+    assert cli.run([*line, "--set", "hidden=4", "--out", str(tmp_path / "digits")]) == 0
+    run = runs.Run.open(tmp_path / "digits")
+    assert run.sample(3, seed=0).shape == (3, 64)
+    assert run.config.discriminator is not None
+    assert run.config.discriminator.kind == "image-discriminator"
+    assert defaults_for(sources.load("digits"), "proximal")["network"] == "image"
