@@ -21,6 +21,7 @@ from saddlegan.game import Game, PathNormPenalty, SecondMomentPenalty
 from saddlegan.networks import LinearGenerator, PointGenerator, TwoLayerDiscriminator
 from saddlegan.results import Solution, Status
 
+MEASURE_TOLERANCE = 5e-4  # relative gap of the global bound
 GeneratorKind = Literal["free", "linear"]
 
 
@@ -153,16 +154,16 @@ def _linear_1d(X: Tensor, beta: float, n_latent: int | None, generator: torch.Ge
 
 
 def _free(X: Tensor, beta: float, n_latent: int | None, generator: torch.Generator) -> _Fitted:
-    """Points from the data and, in the plane, from the measure's optimum: the better of the two local optima."""
+    """Points from the measure's optimum, or from the data where equal weights leave the constraint."""
     del n_latent
     if X.shape[1] > 2:
         return _free_above(X, beta, generator)
-    found = match_points(X, X, beta=beta, generator=generator)
-    measure = solve_measure(X, beta=beta, generator=generator)
-    if measure.radius > 0:
-        with contextlib.suppress(SolveError):  # equal weights may leave the constraint; the data never do
-            other = match_points(X, measure.points(len(X)), beta=beta, generator=generator)
-            found = min(found, other, key=_merit)
+    measure = solve_measure(X, beta=beta, tolerance=MEASURE_TOLERANCE, generator=generator)
+    found: MatchedPoints | None = None
+    with contextlib.suppress(SolveError):
+        found = match_points(X, measure.points(len(X)), beta=beta, generator=generator)
+    if found is None or found.solution.stats["primal_residual"] > 0.0:
+        found = match_points(X, X, beta=beta, generator=generator)
     solution = found.solution
     bound = max(solution.bound, measure.bound)
     solution = dataclasses.replace(
@@ -187,11 +188,6 @@ def _free_above(X: Tensor, beta: float, generator: torch.Generator) -> _Fitted:
 
 def _points(found: MatchedPoints, solution: Solution) -> _Fitted:
     return _Fitted(PointGenerator(found.points), _discriminator(found.directions, found.outer, None), 1, solution)
-
-
-def _merit(found: MatchedPoints) -> tuple[bool, float]:
-    stats = found.solution.stats
-    return stats["primal_residual"] > 0.0, found.solution.value
 
 
 def _linear(X: Tensor, beta: float, n_latent: int | None, generator: torch.Generator) -> _Fitted:
