@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saddlegan import Game, certify, fit
+from saddlegan._trust_region import minimise
 from saddlegan.certify._exact import AbstractExactGame
 from saddlegan.certify._registry import recognise
-from saddlegan.certify._trust_region import minimise
 from saddlegan.errors import InputError, InputTypeError
 from saddlegan.game import PathNormPenalty, SecondMomentPenalty
 from saddlegan.networks import LinearGenerator, PolynomialFeatures, ReLUFeatures, TwoLayerDiscriminator

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from saddlegan.certify._trust_region import Minimum, minimise
+from saddlegan._trust_region import Minimum, minimise
 from saddlegan.errors import InputError, SolveError
 
 Array = np.ndarray

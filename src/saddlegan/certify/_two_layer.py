@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from saddlegan._linalg import AbstractSecondMoment, floating, second_moment
+from saddlegan._trust_region import minimise
 from saddlegan.certify._exact import AbstractExactGame
-from saddlegan.certify._trust_region import minimise
 from saddlegan.game import Game, PathNormPenalty, SecondMomentPenalty
 from saddlegan.networks import AbstractFeatures, FeatureGenerator, LinearGenerator, TwoLayerDiscriminator
 from saddlegan.objectives import WASSERSTEIN

@@ -13,9 +13,9 @@ from torch.nn.functional import normalize
 from saddlegan._linalg import as_tensor, column_mean, moment_difference, second_moment
 from saddlegan.errors import InputError
 from saddlegan.fit._base import RandomState, check_count, like, read_data, torch_generator
+from saddlegan.fit._polynomial_discrepancy import polynomial_discrepancy
 from saddlegan.fit._relu_1d import stop_loss_discrepancy
 from saddlegan.fit._relu_discrepancy import relu_discrepancy
-from saddlegan.fit._trust_region import polynomial_discrepancy
 from saddlegan.results import Discrepancy
 
 Kind = Literal["linear", "quadratic", "polynomial", "relu"]

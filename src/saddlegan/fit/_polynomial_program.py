@@ -17,7 +17,7 @@ import torch
 
 from saddlegan.errors import SolveError
 from saddlegan.fit._convex import cvxpy, solve
-from saddlegan.fit._trust_region import polynomial_discrepancy
+from saddlegan.fit._polynomial_discrepancy import polynomial_discrepancy
 from saddlegan.results import Solution, Status
 
 SEMIDEFINITE_SIZE = 60  # dimension up to which `solver="auto"` takes the semidefinite program
