@@ -221,6 +221,18 @@ def test_kill_and_resume_give_the_same_bits_for_every_rule(tmp_path: Path) -> No
     assert sum(r["kills"] for r in results) >= 14, results
 
 
+def test_a_kill_between_checkpoint_and_players_is_made_good(tmp_path: Path) -> None:
+    session, run, data = small_run(tmp_path / "run")
+    stale = (run.path / "generator.safetensors").read_bytes()
+    loop.train(session, run, data, fingerprint=loop.fingerprint(run))
+    final = (run.path / "generator.safetensors").read_bytes()
+    (run.path / "generator.safetensors").write_bytes(stale)
+    again, _ = session_for("primal-dual")
+    loop.resume(again, run, fingerprint=loop.fingerprint(run))
+    loop.train(again, run, data, fingerprint=loop.fingerprint(run))
+    assert (run.path / "generator.safetensors").read_bytes() == final != stale
+
+
 def test_resuming_at_an_earlier_step_drops_what_came_later(tmp_path: Path) -> None:
     session, run, data = small_run(tmp_path / "run")
     loop.train(session, run, data, fingerprint=loop.fingerprint(run))

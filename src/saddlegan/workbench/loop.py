@@ -143,6 +143,9 @@ def train(
 
     def save_checkpoint() -> None:
         checkpoints.write(folder, session.steps_done, session.state_dict(), fingerprint=fingerprint, keep=recipe.keep)
+        save_players()
+
+    def save_players() -> None:
         run.save_generator(session.generators()[0])
         run.save_discriminator(session.discriminators()[0])
 
@@ -177,6 +180,8 @@ def train(
                 break
         if reason != "non-finite" and last_saved != session.steps_done:
             save_checkpoint()
+        elif reason != "non-finite":
+            save_players()  # a kill may have struck between the checkpoint of this step and its players
     return Ending(reason, session.steps_done, caught.number, time.perf_counter() - started)
 
 
