@@ -4,7 +4,7 @@
     python benchmarks/against_descent_ascent.py --figure docs/images/two-points.png
 
 Prints the table of docs/hidden-convexity.md. Descent-ascent plays V(G, D) with R_g and beta * path norm in the value,
-directions projected to the unit ball, Adam for both players with steps that fall linearly to 0, D first. Of each run the
+directions projected to the unit ball, Adam for both players, steps that fall linearly to 0, D first. Of each run the
 last points and their average over its second half are judged by the exact discrepancy; then both are scaled by the
 factor nearest to 1 that makes them feasible, if one does, and the better counts. No run starts after `--seconds` in a
 row. `--figure` draws the paper's one-dimensional experiment instead of the table.
@@ -139,8 +139,8 @@ def feasible_value(cell: Cell, G: Tensor) -> float:
 
 def table(starts: int, steps: int, seconds: float, only: str) -> None:
     print(
-        "| cell | solver: value | dual bound | residual | seconds | descent-ascent: within 1 % of beta, last | averaged "
-        "| feasible after scaling | best feasible value | median | seconds a run |"
+        "| cell | solver: value | dual bound | residual | seconds | descent-ascent: within 1 % of beta, last | "
+        "averaged | feasible after scaling | best feasible value | median | seconds a run |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for cell in cells():
