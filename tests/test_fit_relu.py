@@ -113,8 +113,8 @@ def test_projection_on_a_zonotope_equals_bounded_least_squares():
 
 
 def test_ascent_reaches_the_exact_value_and_the_bound_stays_above():
-    """200 cases small enough to enumerate; the issue asks for 95%."""
-    hits, total = 0, 0
+    """200 cases small enough to enumerate: the search alone is exact in at least 95% of them."""
+    hits = 0
     for seed in range(200):
         rng = np.random.default_rng(seed)
         d, n, m = int(rng.integers(3, 6)), int(rng.integers(3, 11)), int(rng.integers(3, 11))
@@ -128,8 +128,7 @@ def test_ascent_reaches_the_exact_value_and_the_bound_stays_above():
         assert best.lower <= exact.value * (1 + 1e-9)
         assert coupling_bound(X, G, best.direction) >= exact.value - 1e-12
         hits += best.lower >= exact.value * (1 - 1e-9)
-        total += 1
-    assert hits >= 0.95 * total
+    assert hits >= 190
 
 
 def test_ten_dimensions_are_two_sided_and_below_the_wasserstein_distance():
@@ -146,6 +145,22 @@ def test_ten_dimensions_are_two_sided_and_below_the_wasserstein_distance():
         u = found.witness
         attained = abs(np.maximum(X @ u, 0).mean() - np.maximum(G @ u, 0).mean())
         assert attained == pytest.approx(found.value, rel=1e-6)
+
+
+def test_ten_dimensions_search_stays_below_the_bound():
+    """50 random cases, the raw search against the raw bound: `relu_discrepancy` itself never lets them cross."""
+    ratios = []
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        n, m = (int(count) for count in rng.integers(20, 80, 2))
+        X = torch.tensor(rng.standard_normal((n, 10)))
+        G = torch.tensor(rng.standard_normal((m, 10)) * rng.uniform(0.3, 1.2) + 0.2 * rng.standard_normal(10))
+        best = ascend(X, G, n_starts=16, generator=None)
+        attained = float((torch.relu(X @ best.direction).mean() - torch.relu(G @ best.direction).mean()).abs())
+        assert best.lower == pytest.approx(attained, rel=1e-9)
+        ratios.append(best.lower / coupling_bound(X, G, best.direction))
+    assert min(ratios) > 0.1
+    assert max(ratios) <= 1.0
 
 
 def test_free_points_on_the_ring_are_feasible_monotone_and_nearly_global():

@@ -8,6 +8,7 @@ from saddlegan.fit._polynomial import PolynomialWGAN
 from saddlegan.fit._procogan import ProCoGAN
 from saddlegan.fit._quadratic import QuadraticWGAN
 from saddlegan.fit._relu import ReLUWGAN
+from saddlegan.fit._two_layer_generator import TwoLayerFit, two_layer_generator
 
 __all__ = [
     "AbstractImages",
@@ -17,6 +18,8 @@ __all__ = [
     "ProCoGAN",
     "QuadraticWGAN",
     "ReLUWGAN",
+    "TwoLayerFit",
     "discrepancy",
     "function_space",
+    "two_layer_generator",
 ]
