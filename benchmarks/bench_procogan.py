@@ -65,13 +65,28 @@ def violation(X: torch.Tensor, factor: torch.Tensor, resolution: int, beta: floa
     return second_moment(rows, center=True).spectral_distance(factor.double()) / beta - 1.0
 
 
+def batches(path: Path) -> fit.ImageBatches:
+    """The images of a .npy file as a stream: read batch by batch on every pass, never held."""
+
+    def opened():
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            (n, *image), _, dtype = np.lib.format.read_array_header_1_0(file)
+            size = int(np.prod(image))
+            for low in range(0, n, 2000):
+                rows = min(2000, n - low)
+                yield np.fromfile(file, dtype=dtype, count=rows * size).reshape(rows, *image)
+
+    return fit.ImageBatches(opened, shape=np.load(path, mmap_mode="r").shape)
+
+
 def ours(path: Path) -> dict[str, object]:
-    X = np.load(path, mmap_mode="r")
+    images = batches(path)
     started, busy = time.perf_counter(), cpu()
-    model = fit.ProCoGAN(STAGES, COMPONENTS).fit(X)
+    model = fit.ProCoGAN(STAGES, COMPONENTS).fit(images)
     seconds, busy = time.perf_counter() - started, cpu() - busy
     memory = peak()
-    tensor = torch.from_numpy(np.array(X))
+    tensor = torch.from_numpy(np.load(path))
     worst = [violation(tensor, s.factor, s.resolution, s.beta) for s in model.stages_]
     return {"seconds": seconds, "cpu seconds": busy, "memory": memory, "violation": worst}
 

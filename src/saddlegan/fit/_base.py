@@ -15,7 +15,7 @@ from torch import Tensor
 
 from saddlegan._linalg import as_tensor
 from saddlegan.errors import InputError, InputTypeError
-from saddlegan.game import Game
+from saddlegan.game import Game, PathNormPenalty, SecondMomentPenalty
 from saddlegan.results import Solution
 
 RandomState = int | np.random.RandomState | torch.Generator | None
@@ -122,11 +122,44 @@ class AbstractWGAN(BaseEstimator, abc.ABC):
     discriminator_: torch.nn.Module
     game_: Game
     solution_: Solution
+    beta_: float
     mean_: Any
+    components_: Any
+    eigenvalues_: Any
 
     @abc.abstractmethod
     def fit(self, X: Any, y: object = None) -> AbstractWGAN:
         """Solve for the optimum; `y` is ignored."""
+
+    def _keep(
+        self,
+        X: Any,
+        generator: torch.nn.Module,
+        discriminator: torch.nn.Module,
+        solution: Solution,
+        *,
+        beta: float,
+        origin: Tensor,
+        components: Tensor,
+        eigenvalues: Tensor,
+        n_latent: int,
+    ) -> None:
+        """Set the fitted attributes; arrays are given back in the kind that X has."""
+        self.generator_ = generator
+        self.discriminator_ = discriminator
+        self.solution_ = solution
+        self.beta_ = beta
+        self.mean_ = like(X, origin)
+        self.components_ = like(X, components.detach().clone())
+        self.eigenvalues_ = like(X, eigenvalues)
+        self.game_ = Game(
+            generator,
+            discriminator,
+            objective="wasserstein",
+            latent=n_latent,
+            generator_penalty=SecondMomentPenalty(origin),
+            discriminator_penalty=PathNormPenalty(beta),
+        )
 
     def sample(self, n: int = 1, random_state: RandomState = None) -> Any:
         """Draw n samples from the optimal generator.

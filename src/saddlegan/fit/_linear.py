@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from saddlegan._linalg import column_mean, floating
-from saddlegan.fit._base import AbstractWGAN, check_beta, like, read_data
-from saddlegan.game import Game, PathNormPenalty, SecondMomentPenalty
+from saddlegan.fit._base import AbstractWGAN, check_beta, read_data
 from saddlegan.networks import LinearGenerator, TwoLayerDiscriminator
 from saddlegan.results import Solution, Status
 
@@ -117,27 +116,25 @@ class LinearWGAN(AbstractWGAN):
 
         d = len(origin)
         seed = torch.Generator(kind.device)
-        self.generator_ = LinearGenerator(1, d, generator=seed, dtype=kind.dtype, device=kind.device)
-        self.discriminator_ = TwoLayerDiscriminator(
+        generator = LinearGenerator(1, d, generator=seed, dtype=kind.dtype, device=kind.device)
+        discriminator = TwoLayerDiscriminator(
             d, 1, activation="linear", generator=seed, dtype=kind.dtype, device=kind.device
         )
         with torch.no_grad():
-            self.generator_.weight.zero_()
-            self.generator_.mean.copy_(origin + optimum.point)
-            self.discriminator_.directions.copy_(direction)
-            self.discriminator_.outer.fill_(float(optimum.weight.norm()))
-            self.discriminator_.center.copy_(origin)
-        self.beta_ = beta
-        self.mean_ = like(X, origin.to(kind))
-        self.components_ = like(X, direction.to(kind))
-        self.eigenvalues_ = like(X, (sample_mean - origin).norm()[None].to(kind))
-        self.solution_ = optimum.solution
-        self.game_ = Game(
-            self.generator_,
-            self.discriminator_,
-            objective="wasserstein",
-            latent=1,
-            generator_penalty=SecondMomentPenalty(origin.to(kind)),
-            discriminator_penalty=PathNormPenalty(beta),
+            generator.weight.zero_()
+            generator.mean.copy_(origin + optimum.point)
+            discriminator.directions.copy_(direction)
+            discriminator.outer.fill_(float(optimum.weight.norm()))
+            discriminator.center.copy_(origin)
+        self._keep(
+            X,
+            generator,
+            discriminator,
+            optimum.solution,
+            beta=beta,
+            origin=origin.to(kind),
+            components=direction.to(kind),
+            eigenvalues=(sample_mean - origin).norm()[None].to(kind),
+            n_latent=1,
         )
         return self

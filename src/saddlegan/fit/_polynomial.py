@@ -10,9 +10,8 @@ import torch
 
 from saddlegan._linalg import floating, second_moment
 from saddlegan.errors import InputError
-from saddlegan.fit._base import AbstractWGAN, check_beta, like, read_data
+from saddlegan.fit._base import AbstractWGAN, check_beta, read_data
 from saddlegan.fit._polynomial_program import SEMIDEFINITE_SIZE, solve_polynomial
-from saddlegan.game import Game, PathNormPenalty, SecondMomentPenalty
 from saddlegan.networks import LinearGenerator, TwoLayerDiscriminator
 
 Solver = Literal["auto", "semidefinite", "closed-form"]
@@ -94,31 +93,28 @@ class PolynomialWGAN(AbstractWGAN):
         kept = values > 1e-12 * max(float(values[-1]), 1e-300)
         factor = (np.sqrt(values[kept]) * vectors[:, kept]).T[::-1].copy()
         kind = torch.empty(0, dtype=floating(X), device=centred.mean.device)
-        self.generator_ = LinearGenerator(max(1, len(factor)), d, generator=torch.Generator()).to(kind)
+        generator = LinearGenerator(max(1, len(factor)), d, generator=torch.Generator()).to(kind)
         neurons = len(optimum.outer)
-        self.discriminator_ = TwoLayerDiscriminator(
+        discriminator = TwoLayerDiscriminator(
             d, max(1, neurons), activation="polynomial", a=a, b=b, c=c, generator=torch.Generator()
         ).to(kind)
         with torch.no_grad():
-            self.generator_.weight.zero_()
-            self.generator_.weight[: len(factor)] = torch.as_tensor(factor).to(kind)
-            self.generator_.mean.copy_(torch.as_tensor(optimum.mean))
+            generator.weight.zero_()
+            generator.weight[: len(factor)] = torch.as_tensor(factor).to(kind)
+            generator.mean.copy_(torch.as_tensor(optimum.mean))
             if neurons:
-                self.discriminator_.directions.copy_(torch.as_tensor(optimum.directions))
-                self.discriminator_.outer.copy_(torch.as_tensor(optimum.outer))
-        origin = torch.zeros(d).to(kind)
-        self.solution_ = optimum.solution
-        self.beta_ = beta
-        self.mean_ = like(X, origin)
-        self.components_ = like(X, self.discriminator_.directions.detach().clone())
-        self.eigenvalues_ = like(X, self.discriminator_.outer.detach().abs())
-        self.game_ = Game(
-            self.generator_,
-            self.discriminator_,
-            objective="wasserstein",
-            latent=self.generator_.n_latent,
-            generator_penalty=SecondMomentPenalty(origin),
-            discriminator_penalty=PathNormPenalty(beta),
+                discriminator.directions.copy_(torch.as_tensor(optimum.directions))
+                discriminator.outer.copy_(torch.as_tensor(optimum.outer))
+        self._keep(
+            X,
+            generator,
+            discriminator,
+            optimum.solution,
+            beta=beta,
+            origin=torch.zeros(d).to(kind),
+            components=discriminator.directions,
+            eigenvalues=discriminator.outer.abs(),
+            n_latent=generator.n_latent,
         )
         return self
 

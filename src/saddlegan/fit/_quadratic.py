@@ -27,9 +27,8 @@ from saddlegan.fit._base import (
 )
 from saddlegan.fit._features import feature_moments
 from saddlegan.fit._quadratic_program import QuadraticOptimum, solve_quadratic
-from saddlegan.game import Game, PathNormPenalty, SecondMomentPenalty
 from saddlegan.networks import FeatureGenerator, LinearGenerator, TwoLayerDiscriminator
-from saddlegan.results import Status
+from saddlegan.results import Solution, Status
 
 Features = nn.Module | Callable[[Tensor], Tensor] | None
 
@@ -122,33 +121,30 @@ class QuadraticWGAN(DensityMixin, AbstractWGAN):
         kind = torch.empty(0, dtype=floating(X), device=moment.mean.device)
         if self.features is None:
             optimum = solve_quadratic(moment, n_latent=self.n_latent, beta=self.beta, tolerance=tolerance)
-            self.solution_ = optimum.solution
-            self.generator_ = _linear_generator(optimum, moment.mean, self.n_latent, kind)
+            solution, generator = optimum.solution, _linear_generator(optimum, moment.mean, self.n_latent, kind)
         else:
-            optimum = self._fit_features(self.features, moment, kind, tolerance)
+            optimum, solution, generator = self._solve_features(self.features, moment, kind, tolerance)
         mean = moment.mean.to(kind)
-        self.discriminator_ = _quadratic_discriminator(optimum, mean)
-        self.beta_ = optimum.beta
-        self.mean_ = like(X, mean)
-        self.components_ = like(X, optimum.components.to(kind))
-        self.eigenvalues_ = like(X, optimum.eigenvalues.to(kind))
-        self.game_ = Game(
-            self.generator_,
-            self.discriminator_,
-            objective="wasserstein",
-            latent=self.n_latent,
-            generator_penalty=SecondMomentPenalty(mean),
-            discriminator_penalty=PathNormPenalty(optimum.beta),
+        self._keep(
+            X,
+            generator,
+            _quadratic_discriminator(optimum, mean),
+            solution,
+            beta=optimum.beta,
+            origin=mean,
+            components=optimum.components.to(kind),
+            eigenvalues=optimum.eigenvalues.to(kind),
+            n_latent=self.n_latent,
         )
         return self
 
-    def _fit_features(
+    def _solve_features(
         self,
         features: nn.Module | Callable[[Tensor], Tensor],
         moment: AbstractSecondMoment,
         kind: Tensor,
         tolerance: float,
-    ) -> QuadraticOptimum:
+    ) -> tuple[QuadraticOptimum, Solution, FeatureGenerator]:
         if isinstance(features, nn.Module):
             features = copy.deepcopy(features).to(kind.device, kind.dtype).eval().requires_grad_(False)
         moments = feature_moments(
@@ -157,17 +153,17 @@ class QuadraticWGAN(DensityMixin, AbstractWGAN):
         covariance = moments.second - torch.outer(moments.mean, moments.mean)
         S = covariance if self.center else moments.second
         optimum = solve_quadratic(moment, n_latent=self.n_latent, beta=self.beta, feature_moment=S, tolerance=tolerance)
-        self.solution_ = optimum.solution
+        solution = optimum.solution
         if moments.half_difference is not None:
             # W^T E W is d x d; with the QR factor of W^T its spectrum is that of a k x k matrix
             R = torch.linalg.qr(optimum.weight.T).R
             error = float(torch.linalg.eigvalsh(R @ moments.half_difference @ R.T).abs().max())
-            self.solution_ = dataclasses.replace(
-                optimum.solution,
+            solution = dataclasses.replace(
+                solution,
                 status=Status.ESTIMATED,
-                stats={**optimum.solution.stats, "moment_error": error, "moment_latents": self.n_moment_latents},
+                stats={**solution.stats, "moment_error": error, "moment_latents": self.n_moment_latents},
             )
-        self.generator_ = FeatureGenerator(
+        generator = FeatureGenerator(
             features,
             weight=optimum.weight.to(kind),
             mean=moment.mean.to(kind),
@@ -176,7 +172,7 @@ class QuadraticWGAN(DensityMixin, AbstractWGAN):
             feature_covariance=covariance.to(kind),
             n_latent=self.n_latent,
         )
-        return optimum
+        return optimum, solution, generator
 
     def score_samples(self, X: Any) -> Any:
         """Log-density of each row under N(mean_, P* + beta I).

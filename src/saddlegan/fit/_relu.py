@@ -11,13 +11,12 @@ from torch import Tensor, nn
 
 from saddlegan._linalg import as_tensor, floating
 from saddlegan.errors import InputError, SolveError
-from saddlegan.fit._base import AbstractWGAN, RandomState, check_beta, check_count, like, read_data, torch_generator
+from saddlegan.fit._base import AbstractWGAN, RandomState, check_beta, check_count, read_data, torch_generator
 from saddlegan.fit._relu_1d import huber_discriminator, winsorise
 from saddlegan.fit._relu_1d_program import linear_generator
 from saddlegan.fit._relu_gaussian import match_gaussian
 from saddlegan.fit._relu_measure import solve_measure
 from saddlegan.fit._relu_points import MatchedPoints, match_points, relaxation_bound
-from saddlegan.game import Game, PathNormPenalty, SecondMomentPenalty
 from saddlegan.networks import LinearGenerator, PointGenerator, TwoLayerDiscriminator
 from saddlegan.results import Solution, Status
 
@@ -115,21 +114,17 @@ class ReLUWGAN(AbstractWGAN):
             ("linear", False): _linear,
         }[self.generator, rows.shape[1] == 1]
         fitted = solve(rows, beta, self.n_latent, torch_generator(self.random_state))
-        origin = torch.zeros(rows.shape[1]).to(kind)
-        self.generator_ = fitted.generator.to(kind)
-        self.discriminator_ = fitted.discriminator.to(kind)
-        self.solution_ = fitted.solution
-        self.beta_ = beta
-        self.mean_ = like(X, origin)
-        self.components_ = like(X, self.discriminator_.directions.detach().clone())
-        self.eigenvalues_ = like(X, self.discriminator_.outer.detach().abs())
-        self.game_ = Game(
-            self.generator_,
-            self.discriminator_,
-            objective="wasserstein",
-            latent=fitted.n_latent,
-            generator_penalty=SecondMomentPenalty(origin),
-            discriminator_penalty=PathNormPenalty(beta),
+        discriminator = fitted.discriminator.to(kind)
+        self._keep(
+            X,
+            fitted.generator.to(kind),
+            discriminator,
+            fitted.solution,
+            beta=beta,
+            origin=torch.zeros(rows.shape[1]).to(kind),
+            components=discriminator.directions,
+            eigenvalues=discriminator.outer.abs(),
+            n_latent=fitted.n_latent,
         )
         return self
 

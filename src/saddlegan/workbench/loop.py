@@ -161,7 +161,7 @@ def train(
                 reason = "non-finite"
                 break
             stop = any([callback.after_step(done, step) for callback in callbacks])
-            if done % recipe.metrics_every == 0 or done == recipe.steps or stop:
+            if recipe.measured_after(done) or stop:
                 row: dict[str, Any] = {"step": done, **session.take_means(), **measure(session, data)}
                 if metrics is not None:
                     row.update(metrics(session))

@@ -56,6 +56,11 @@ class Recipe(BaseModel):
         metrics_every: steps between two lines of metrics.
         checkpoint_every: steps between two checkpoints.
         keep: checkpoints kept.
+        certify_every: steps between two measurements of the proximal duality gap, at `lam` and in `norm`; the last
+            step is measured too. 0: never.
+        certify_steps: search steps of one measurement.
+        certify_objective: zero-sum value to judge by; the objective itself if None.
+        stop_below: stop once the gap plus twice its standard error is below this number; never if None.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -95,6 +100,18 @@ class Recipe(BaseModel):
     metrics_every: int = Field(500, ge=1)
     checkpoint_every: int = Field(1000, ge=1)
     keep: int = Field(2, ge=1)
+    certify_every: int = Field(0, ge=0)
+    certify_steps: int = Field(100, ge=1)
+    certify_objective: str | None = None
+    stop_below: float | None = Field(None, allow_inf_nan=False)
+
+    def certified_after(self, done: int) -> bool:
+        """Whether the proximal duality gap is measured after so many steps."""
+        return self.certify_every > 0 and (done % self.certify_every == 0 or done == self.steps)
+
+    def measured_after(self, done: int) -> bool:
+        """Whether a line of metrics is written after so many steps."""
+        return done % self.metrics_every == 0 or done == self.steps or self.certified_after(done)
 
     def learning_rate_factor(self, t: int) -> float:
         """Factor of both learning rates in step t: 1 for the first share `hold`, then linearly to 0."""
@@ -128,6 +145,9 @@ def make_recipe(**options: Any) -> Recipe:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise InputError(f"`{name}`: {first['msg'].lower()}, got {first['input']!r}") from error
+    if recipe.certify_every == 0 and (recipe.stop_below is not None or recipe.certify_objective is not None):
+        name = "stop_below" if recipe.stop_below is not None else "certify_objective"
+        raise InputError(f"`{name}` needs `certify_every`: without it no gap is measured")
     if recipe.bits + recipe.gaussians == 0:
         raise InputError("`bits` and `gaussians` are both 0; a latent needs at least one coordinate")
     return recipe

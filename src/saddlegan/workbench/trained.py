@@ -20,6 +20,10 @@ MEANINGS = {
     "high_quality": "share of samples within 3 standard deviations of a mode; in the plane at best 0.9889",
     "total_variation": "distance of the modes' histogram from uniform, 0 to 1",
     "spread": "spread of the samples relative to the data's; below 1 they have shrunk",
+    "proximal_gap": "proximal duality gap of the averaged generator and the discriminator; 0 at an equilibrium",
+    "proximal_gap_error": "its standard error",
+    "generator_gain": "the generator's share of the gap, by a search of fixed budget",
+    "discriminator_gain": "the discriminator's share, likewise",
     "mean_distance": "distance of the means in units of the data's spread",
 }
 
@@ -31,7 +35,7 @@ def training(scene: Scene) -> Section | None:
         return None
     names = numeric_names(rows)
     last = rows[-1]
-    table = [(name.replace("_", " "), html.number(last[name]), MEANINGS.get(name, "")) for name in names]
+    table = [(name.replace("_", " "), html.number(latest(rows, name)), MEANINGS.get(name, "")) for name in names]
     options = scene.run.config.options
     done = "" if last["step"] >= options["steps"] else f" The run stopped early, at {last['step']:,}."
     parts: list[Markup] = [
@@ -43,6 +47,8 @@ def training(scene: Scene) -> Section | None:
             caption="Losses and value say little about quality: watch what is measured on samples.",
         ),
     ]
+    if options.get("certify_every"):
+        parts.append(html.text(_judged_by(options)))
     by_seed = {name: last[f"{name}_by_seed"] for name in names if f"{name}_by_seed" in last}
     if by_seed:
         parts.append(html.text("Over the seeds, mean and standard deviation:"))
@@ -116,17 +122,39 @@ def sentence(found: ModeMetrics) -> str:
 
 
 def numeric_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of the figures in the last line, in order."""
-    return [name for name, value in rows[-1].items() if name != "step" and isinstance(value, (int, float))]
+    """Names of the figures in any line, in order; certificates are not in every one."""
+    named = ((name, value) for row in rows for name, value in row.items() if name != "step")
+    return list(dict.fromkeys(name for name, value in named if isinstance(value, (int, float))))
+
+
+def latest(rows: Sequence[Mapping[str, Any]], name: str) -> Any:
+    """The newest figure of that name."""
+    return next(row[name] for row in reversed(rows) if name in row)
+
+
+def _judged_by(options: Mapping[str, Any]) -> str:
+    chosen = options.get("certify_objective")
+    words = (
+        f"The proximal gap is measured on the {chosen or options['objective']} value at lambda = {options['lam']:g} "
+        f"({options['norm']} distance) by searches of {options['certify_steps']} steps each, the same for every line."
+    )
+    if chosen is not None and chosen != options["objective"]:
+        words += f" The training itself followed the {options['objective']} losses."
+    if options.get("stop_below") is not None:
+        words += f" It was to stop once gap plus twice its standard error fell below {options['stop_below']:g}."
+    return words
 
 
 def panels(
     runs: Mapping[str, Sequence[Mapping[str, Any]]], names: Sequence[str]
 ) -> dict[str, dict[str, training_figures.Curve]]:
-    """Metrics as the curves' panels; a line that lacks a figure, or has NaN as a word, leaves a gap."""
+    """Metrics as the curves' panels; lines that lack a figure are passed over, NaN leaves a gap."""
     return {
         name.replace("_", " "): {
-            label: ([row["step"] for row in rows], [_number(row.get(name)) for row in rows])
+            label: (
+                [row["step"] for row in rows if name in row],
+                [_number(row[name]) for row in rows if name in row],
+            )
             for label, rows in runs.items()
         }
         for name in names

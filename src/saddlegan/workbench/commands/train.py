@@ -13,8 +13,11 @@ from saddlegan.workbench import console
 from saddlegan.workbench.commands import _options as options
 
 if TYPE_CHECKING:
+    from saddlegan.workbench.data import Data
     from saddlegan.workbench.loop import Ending
     from saddlegan.workbench.runs import Run
+    from saddlegan.workbench.session import Session
+    from saddlegan.workbench.watched import Watched
 
 TRAINING_SAMPLES = 100_000  # drawn from a synthetic source: far more than the modes can be told from
 
@@ -35,7 +38,9 @@ def train(
     batch: Annotated[int | None, typer.Option("--batch", help="Real samples per step.")] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Learning rate of both players.")] = None,
     weight: Annotated[float | None, typer.Option("--weight", help="Weight of the primal-dual term.")] = None,
-    lam: Annotated[float | None, typer.Option("--lam", help="Weight of the proximal term.")] = None,
+    lam: Annotated[
+        float | None, typer.Option("--lam", help="Weight of the proximal term, of the rule and of --certify-every.")
+    ] = None,
     r1: Annotated[float | None, typer.Option("--r1", help="Weight of the R1 penalty.")] = None,
     inner_steps: Annotated[int | None, typer.Option("--inner-steps", help="Inner steps of the rule.")] = None,
     n_critic: Annotated[int | None, typer.Option("--n-critic", help="Moves of D per step (alternating).")] = None,
@@ -50,6 +55,15 @@ def train(
     keep: Annotated[int | None, typer.Option("--keep", help="Checkpoints to keep.")] = None,
     stop_when: Annotated[
         str | None, typer.Option("--stop-when", help='Early stopping, such as "high_quality>=0.95".')
+    ] = None,
+    certify_every: Annotated[
+        int | None, typer.Option("--certify-every", help="Measure the proximal duality gap every so many steps.")
+    ] = None,
+    certify_objective: Annotated[
+        str | None, typer.Option("--certify-objective", help="Zero-sum value to judge by [the objective].")
+    ] = None,
+    stop_below: Annotated[
+        float | None, typer.Option("--stop-below", help="Stop once the gap plus twice its error is below.")
     ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard files.")] = False,
     resume: Annotated[Path | None, typer.Option("--resume", help="Go on with a run folder.")] = None,
@@ -77,6 +91,9 @@ def train(
         "metrics_every": metrics_every,
         "checkpoint_every": checkpoint_every,
         "keep": keep,
+        "certify_every": certify_every,
+        "certify_objective": certify_objective,
+        "stop_below": stop_below,
     }
     chosen = {name: value for name, value in chosen.items() if value is not None}
     chosen.update(parse_settings(option or []))
@@ -110,6 +127,7 @@ def train(
     recipe = make_recipe(**{**defaults_for(data, name), "rule": name, "seed": seed, **chosen})
     callbacks = _callbacks(stop_when)
     session = Session(recipe, data)
+    watched = _watched(session, data)
     words = ["saddlegan", "train", source, "--rule", name, "--seed", str(seed)]
     for key, value in chosen.items():
         words += ["--set", f"{key}={','.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"]
@@ -124,7 +142,7 @@ def train(
         discriminator=session.discriminators()[0],
         overwrite=overwrite,
     )
-    _train(run, session, data, callbacks=callbacks, tensorboard=tensorboard)
+    _train(run, session, data, callbacks=callbacks, watched=watched, tensorboard=tensorboard)
 
 
 def parse_settings(words: list[str]) -> dict[str, Any]:
@@ -161,7 +179,8 @@ def _go_on(path: Path, *, at: int | None, stop_when: str | None, tensorboard: bo
     session = Session(make_recipe(**run.config.options), data)
     done = loop.resume(session, run, fingerprint=loop.fingerprint(run), at=at)
     console.say(f"resuming at step {done:,} of {session.recipe.steps:,}")
-    _train(run, session, data, callbacks=_callbacks(stop_when), tensorboard=tensorboard)
+    watched = _watched(session, data)
+    _train(run, session, data, callbacks=_callbacks(stop_when), watched=watched, tensorboard=tensorboard)
 
 
 def _callbacks(stop_when: str | None) -> list[Any]:
@@ -170,14 +189,33 @@ def _callbacks(stop_when: str | None) -> list[Any]:
     return [] if stop_when is None else [StopWhen(stop_when)]
 
 
-def _train(run: Run, session: Any, data: Any, *, callbacks: list[Any], tensorboard: bool) -> None:
+def _watched(session: Session, data: Data) -> Watched | None:
+    if session.recipe.certify_every == 0:
+        return None
+    from saddlegan.workbench.watched import Watched
+
+    return Watched(session, data)
+
+
+def _train(
+    run: Run, session: Session, data: Data, *, callbacks: list[Any], watched: Watched | None, tensorboard: bool
+) -> None:
     from saddlegan.workbench import callbacks as watching
     from saddlegan.workbench import export, loop, report
 
     if tensorboard:
         callbacks = [*callbacks, watching.TensorBoard(run.path / "tensorboard")]
+    if watched is not None:
+        callbacks = [watched, *callbacks]
     with watching.shown(session) as shown:
-        ending = loop.train(session, run, data, fingerprint=loop.fingerprint(run), callbacks=[*callbacks, shown])
+        ending = loop.train(
+            session,
+            run,
+            data,
+            fingerprint=loop.fingerprint(run),
+            callbacks=[*callbacks, shown],
+            metrics=None if watched is None else watched.figures,
+        )
     _save_replicas(run, session)
     export.write_preview(run)
     report.write(run, data=data)
