@@ -74,7 +74,8 @@ def critical_lambda(
                 certificate = judge_exactly("proximal", prepared.exact, lam=lam)
                 if certificate is not None:
                     certificates[lam] = certificate
-        if len(certificates) < len(ladder):
+        searched = len(certificates) < len(ladder)
+        if searched:
             if any(0 < lam < math.inf for lam in ladder):
                 warn_if_piecewise_linear(game.D, norm)
             arena = prepared.arena()
@@ -94,5 +95,4 @@ def critical_lambda(
                             known=tuple(known),
                         )
                         known = [player]
-    searched = any(certificate.bound != "exact" for certificate in certificates.values())
     return summarise(certificates, stats={"norm": norm, "method": "gradient search" if searched else "exact"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -26,6 +27,9 @@ class Spectrum:
         proved: whether `lower` is proved rather than merely not refuted.
         sentence: the finding in words.
         stats: the method and its figures, by name.
+        violations: pairs of lambda, ascending, between which nestedness fails: the generator's gain falls by more than
+            twice both standard errors and what an unfinished inner maximum may hide, or a refuted pair is proved. A
+            search that failed, or rounding; the sentence says so. Empty where all is well.
 
     References:
         [FO20] nestedness of proximal equilibria; theory 2.
@@ -38,6 +42,7 @@ class Spectrum:
     proved: bool
     sentence: str
     stats: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    violations: tuple[tuple[float, float], ...] = ()
 
     def __repr__(self) -> str:
         return f"Spectrum(lower={self.lower:.6g}, upper={self.upper:.6g}, proved={self.proved})"
@@ -69,7 +74,30 @@ def summarise(
     lower = below[-1] if below else math.nan
     proved = lower in proved_at
     sentence = _sentence(lower, upper if refuted else None, proved)
-    return Spectrum(lams, tuple(certificates[lam] for lam in lams), lower, upper, proved, sentence, stats)
+    violations = tuple(
+        (low, high) for low, high in itertools.combinations(lams, 2) if _violated(certificates[low], certificates[high])
+    )
+    if violations:
+        low, high = violations[0]
+        sentence += (
+            f" The certificates at lambda = {low:g} and {high:g} contradict nestedness by more than their errors: a "
+            "search failed, and one with more steps or restarts is needed."
+        )
+    return Spectrum(lams, tuple(certificates[lam] for lam in lams), lower, upper, proved, sentence, stats, violations)
+
+
+def _violated(low: Certificate, high: Certificate) -> bool:
+    """Whether the certificate at the larger lambda cannot be true beside the one at the smaller."""
+    if low.verdict == "refuted" and high.verdict == "proved":
+        return True
+    return low.generator_gain - high.generator_gain > _allowance(low) + _allowance(high)
+
+
+def _allowance(certificate: Certificate) -> float:
+    stats = certificate.stats
+    rounding = 1e-9 * (1.0 + abs(stats.get("value", 0.0)))
+    error = stats.get("standard_errors", {}).get("generator", certificate.standard_error)
+    return 2.0 * error + stats.get("inner_slack", 0.0) + stats.get("tolerance", 0.0) + rounding
 
 
 def _sentence(lower: float, upper: float | None, proved: bool) -> str:

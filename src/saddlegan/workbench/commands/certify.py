@@ -26,7 +26,7 @@ def certify(
         typer.Option("--objective", help="Zero-sum value to judge by, where the run was trained on another loss."),
     ] = None,
     steps: Annotated[int, typer.Option("--steps", help="Steps of each search.")] = 200,
-    restarts: Annotated[int, typer.Option("--restarts", help="Starts of each search.")] = 2,
+    restarts: Annotated[int, typer.Option("--restarts", help="Starts of each search; below 3 none is far.")] = 3,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Samples a step.")] = 64,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="Adam's rate.")] = 1e-3,
     seed: options.SeedOption = 0,
