@@ -100,3 +100,13 @@ def test_the_check_can_fail() -> None:
     lie = certify.nash(MAKERS["pennies"](0, moved=True).game, torch.zeros(1, 2))
     with pytest.raises(AssertionError, match="false refuted"):
         _check(known, lie, math.inf)
+
+
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_too_few_starts_refute_nothing_at_a_finite_lambda(restarts: int) -> None:
+    """They miss the inner maximum in the far corner of the game without a Nash point, which is a leader's optimum."""
+    known = MAKERS["no-nash"](0, moved=False)
+    search = known.search(steps=60, restarts=restarts, samples=512)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BudgetWarning)
+        _check(known, certify.stackelberg(known.game, known.data, search=search, exact=False), 0.0)

@@ -125,7 +125,7 @@ class Search:
         learning_rate: Adam's rate; every third start uses ten times it.
         batch_size: samples and latents a step.
         restarts: number of starts; the first is the pair itself, the others are perturbed, so that a search that
-            begins at a saddle point can leave it.
+            begins at a saddle point can leave it. Fewer than 3 never refute through the generator at a finite lambda.
         perturbation: standard deviation of the noise, in units of each tensor's root mean square (at least 0.1).
         evaluations: how often a start is scored on its way; the curve's number of points.
         patience: scores without progress after which a start has settled; at least `evaluations` never stops early.
