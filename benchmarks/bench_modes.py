@@ -1,9 +1,10 @@
-"""Every rule on `ring` and `grid` with the command line's defaults, and recovery from one collapsed mode.
+"""Every rule on `ring` and `grid` with the command line's defaults, and recovery from collapse.
 
-    python benchmarks/bench_modes.py [seeds] [steps] [rule ...]
+    python benchmarks/bench_modes.py [seeds] [what,...] [rule ...]
 
-One recipe for all rules (networks, latents, optimiser, penalty, noise); only the rule changes. Prints mean and worst of
-the seeds: modes held, share of high quality samples (a perfect sampler: 98.89%), total variation, spread within modes.
+`what` is any of recovery-ring, recovery-grid, ring, grid; all of them if left out. One recipe for all rules (networks,
+latents, optimiser, penalty, noise); only the rule changes. Prints mean and worst of the seeds: modes held, share of
+high quality samples (a perfect sampler: 98.89%), total variation, spread within modes.
 """
 
 from __future__ import annotations
@@ -20,22 +21,27 @@ from saddlegan.workbench import loop
 from saddlegan.workbench.recipe import defaults_for, make_recipe
 from saddlegan.workbench.session import Session
 
-RECOVERY_STEPS = 1000
-RECOVERY = {"start": "collapsed:1", "average": 0.9, "noise": 0.05, "noise_end": 0.05}  # the same for every rule
+TASKS: dict[str, tuple[str, dict[str, object]]] = {
+    "recovery-ring": ("ring", {"start": "collapsed:1"}),
+    "recovery-grid": ("grid", {"start": "collapsed:5", "steps": 3000}),
+    "ring": ("ring", {}),
+    "grid": ("grid", {}),
+}
 
 
 def sessions(rule: str, data: sources.Data, seeds: int, **options: object) -> list[Session]:
     """All seeds as replicas; one after the other for the rule that cannot be batched."""
-    common = {**defaults_for(data, rule), "rule": rule, **options}
+    start = str(options.get("start", "random"))
+    common = {**defaults_for(data, rule, start), "rule": rule, **options}
     if rule == "unrolled":
         return [Session(make_recipe(**{**common, "seed": seed}), data) for seed in range(seeds)]
     return [Session(make_recipe(**{**common, "seeds": seeds}), data)]
 
 
-def measured(played: list[Session], data: sources.Data, steps: int) -> tuple[dict[str, list[float]], float]:
+def measured(played: list[Session], data: sources.Data) -> tuple[dict[str, list[float]], float]:
     started = time.process_time()
     for session in played:
-        for _ in range(steps):
+        for _ in range(session.recipe.steps):
             session.step()
     seconds = time.process_time() - started
     found: dict[str, list[float]] = {}
@@ -55,18 +61,13 @@ def show(title: str, found: dict[str, list[float]], seconds: float) -> None:
 def main() -> None:
     torch.set_num_threads(1)
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-    steps = int(sys.argv[2]) if len(sys.argv) > 2 else None
+    tasks = sys.argv[2].split(",") if len(sys.argv) > 2 else list(TASKS)
     rules = sys.argv[3:] or list(train.RULES)
-    ring = sources.load("ring", n_samples=100_000)
-    for rule in rules:
-        played = sessions(rule, ring, seeds, **RECOVERY)
-        show(f"recovery {rule}", *measured(played, ring, RECOVERY_STEPS))
-    for name in ("ring", "grid"):
+    for task in tasks:
+        name, options = TASKS[task]
         data = sources.load(name, n_samples=100_000)
         for rule in rules:
-            options = {} if steps is None else {"steps": steps}
-            played = sessions(rule, data, seeds, **options)
-            show(f"{name} {rule}", *measured(played, data, played[0].recipe.steps))
+            show(f"{task} {rule}", *measured(sessions(rule, data, seeds, **options), data))
 
 
 if __name__ == "__main__":

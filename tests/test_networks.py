@@ -9,6 +9,7 @@ from saddlegan.errors import InputError
 from saddlegan.networks import (
     MLP,
     FeatureGenerator,
+    FourierFeatures,
     LinearGenerator,
     PolynomialFeatures,
     ReLUFeatures,
@@ -118,3 +119,27 @@ def test_bad_options_are_named():
         MLP(2, 1, activation="gelu")
     with pytest.raises(InputError, match="`degree`"):
         PolynomialFeatures(2, degree=0)
+
+
+def test_fourier_features_approximate_the_gaussian_kernel() -> None:
+    """Oracle: E cos(w.(x - y)) = exp(-scale^2 |x - y|^2 / 2) for w ~ N(0, scale^2 I)."""
+    features = FourierFeatures(2, 20_000, scale=1.5, generator=torch.Generator().manual_seed(0))
+    x, y = torch.tensor([[0.3, -0.2]]), torch.tensor([[0.9, 0.1]])
+    kernel = float((features(x) * features(y)).sum()) / 20_000
+    assert kernel == pytest.approx(float(torch.exp(-0.5 * 1.5**2 * (x - y).square().sum())), abs=0.02)
+    assert not features.frequencies.requires_grad
+    with pytest.raises(InputError, match="`scale`"):
+        FourierFeatures(2, scale=0.0)
+    with pytest.raises(InputError, match="`n_in`"):
+        FourierFeatures(0, scale=1.0)
+
+
+def test_an_mlp_over_fourier_features_is_local() -> None:
+    """Oracle: the kernel machine's covariance, e^-8 four widths away and e^-0.005 a tenth of a width away."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        x = torch.tensor([[0.0, 0.0], [0.1, 0.0], [4.0, 0.0]]) / 3.0
+        outputs = torch.cat([MLP(2, 1, hidden=(256,), fourier=3.0)(x).detach().T for _ in range(300)])
+    correlation = torch.corrcoef(outputs.T)
+    assert correlation[0, 1] > 0.95
+    assert abs(correlation[0, 2]) < abs(correlation[0, 1]) - 0.5

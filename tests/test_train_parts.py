@@ -185,6 +185,18 @@ def test_replicas_equal_single_runs_to_rounding(name: str) -> None:
         assert largest_difference(bits(game), together) < 1e-8
 
 
+def test_replicas_leave_frozen_parameters_frozen() -> None:
+    networks_ = [networks.MLP(2, 1, hidden=(4,), fourier=2.0) for _ in range(2)]
+    joint = train.Replicas(networks_)
+    joint(torch.ones(4, 2)).sum().backward()
+    assert [p.grad is None for p in joint.stacked] == [not p.requires_grad for p in networks_[0].parameters()]
+    apart = joint.unstack()
+    for mine, other in zip(networks_, apart, strict=True):
+        for p, q in zip(mine.parameters(), other.parameters(), strict=True):
+            assert torch.equal(p, q)
+            assert p.requires_grad == q.requires_grad
+
+
 def test_replicas_refuse_what_they_cannot_keep_apart() -> None:
     with pytest.raises(InputError, match="empty"):
         train.Replicas([])

@@ -66,6 +66,7 @@ NETWORKS = {
     "relu features": lambda rng: feature_generator(ReLUFeatures(2, 7, generator=rng), 7, rng),
     "polynomial features": lambda rng: feature_generator(PolynomialFeatures(2, degree=3), 9, rng),
     "mlp": lambda rng: MLP(2, 3, hidden=(5, 4), activation="silu"),
+    "mlp over Fourier features": lambda rng: MLP(2, 1, hidden=(5,), fourier=2.5),
     "mlp without hidden layers": lambda rng: MLP(2, 3, hidden=()),
 }
 

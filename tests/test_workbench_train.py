@@ -277,7 +277,10 @@ def test_schedules_are_functions_of_the_step() -> None:
     assert recipe.noise_at(0) == 0.4
     assert recipe.noise_at(25) == pytest.approx(0.2)
     assert recipe.noise_at(90) == pytest.approx(0.1)
-    assert [recipe.r1_at(t) for t in range(5)] == [8.0, 0.0, 0.0, 0.0, 8.0]
+    # 4 times r1 every fourth step, and (noise / noise_end)^2 = 16 times as much under the first noise
+    assert [recipe.r1_at(t) for t in range(4)] == pytest.approx([128.0, 0.0, 0.0, 0.0])
+    assert [recipe.r1_at(t) for t in (48, 52, 96)] == pytest.approx([16 ** (1 - 48 / 50) * 8.0, 8.0, 8.0])
+    assert make_recipe(noise_share=0.0, r1=2.0).r1_at(0) == 2.0
 
 
 # the command

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from saddlegan.errors import InputError
-from saddlegan.game import Game
+from saddlegan.game import Game, set_gradients
 from saddlegan.networks import TwoLayerDiscriminator
 
 Norm = Literal["sobolev", "l2", "parameters"]
@@ -114,6 +114,9 @@ def _input_gradient(D: nn.Module, x: Tensor, *, create_graph: bool) -> Tensor:
 
 Project = Callable[[nn.Module], None]
 Batch = tuple[Tensor, Tensor]  # real samples (n, ...), latents (m, ...)
+
+
+MEMORY = 1 / 15  # share of a search's steps that its moving average remembers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,6 +225,33 @@ def perturbed(module: nn.Module, size: float, generator: torch.Generator) -> nn.
     return twin
 
 
+class Ascent:
+    """Adam's steps up a player's value, each followed by the projection into the player's class.
+
+    Args:
+        player: moves in place.
+        learning_rate: Adam's rate.
+        betas: Adam's decays.
+        project: keeps the player in its class.
+    """
+
+    def __init__(
+        self, player: nn.Module, *, learning_rate: float, betas: tuple[float, float], project: Project | None
+    ) -> None:
+        self.player, self.project = player, project
+        self.trainable = [parameter for parameter in player.parameters() if parameter.requires_grad]
+        self.optimiser = torch.optim.Adam(self.trainable, lr=learning_rate, betas=betas, fused=True)
+
+    def __call__(self, value: Tensor) -> None:
+        """Make one step; value is a scalar with a graph to the player."""
+        gradients = torch.autograd.grad(-value, self.trainable, allow_unused=True, materialize_grads=True)
+        set_gradients(self.trainable, gradients)
+        self.optimiser.step()
+        if self.project is not None:
+            with torch.no_grad():
+                self.project(self.player)
+
+
 def ascend(
     start: nn.Module,
     objective: Callable[[nn.Module, Tensor, Tensor], Tensor],
@@ -231,9 +261,12 @@ def ascend(
     search: Search,
     learning_rate: float,
     project: Project | None,
-    after_step: Callable[[nn.Module], None] | None = None,
+    betas: tuple[float, float] = (0.9, 0.999),
 ) -> Found:
-    """Raise `objective` over a copy of `start` by Adam; keep the copy with the best `score`.
+    """Raise `objective` over a copy of `start` by Adam; keep the average of its iterates with the best `score`.
+
+    Averages are scored because single iterates of a stochastic search jump about its goal, and those of a search
+    against a player that answers circle around it.
 
     Args:
         start: where to begin; not changed.
@@ -242,40 +275,40 @@ def ascend(
         draw: gives the next batch.
         search: settings.
         learning_rate: Adam's rate.
-        project: keeps the player in its class.
-        after_step: called with the player after each step.
+        project: keeps the player in its class; applied to the average too, since a class need not be convex.
+        betas: Adam's decays; momentum makes a search against a player that answers swing.
     """
     player = clone(start).train()
-    trainable = [parameter for parameter in player.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.Adam(trainable, lr=learning_rate)
+    average = clone(start).eval()
+    decay = max(0.0, 1.0 - 1.0 / (MEMORY * search.steps))
+    climb = Ascent(player, learning_rate=learning_rate, betas=betas, project=project)
+    pairs = list(zip(average.parameters(), player.parameters(), strict=True))
+    buffers = list(zip(average.buffers(), player.buffers(), strict=True))
     every = max(1, search.steps // search.evaluations)
     curve: list[tuple[int, float]] = []
-    best, best_score, stale = clone(player).eval(), -math.inf, 0
+    best, best_score, stale = average, -math.inf, 0
     progress: list[float] = []
     for step in range(search.steps + 1):
         # the start itself is not scored: its spectral norms and running statistics may not fit perturbed weights yet
         if step and (step % every == 0 or step == search.steps):
-            now = score(player.eval())
+            if project is not None:
+                with torch.no_grad():
+                    project(average)
+            now = score(average)
             curve.append((step, now))
             grown = now - best_score
             stale = 0 if grown > 0.01 * abs(best_score) + 1e-9 else stale + 1
             if grown > 0:
-                best, best_score = clone(player), now
+                best, best_score = clone(average), now
             progress.append(best_score)
             if step == search.steps or stale >= search.patience or not math.isfinite(now):
                 break
-            player.train()
-        gradients = torch.autograd.grad(
-            -objective(player, *draw()), trainable, allow_unused=True, materialize_grads=True
-        )
-        for parameter, gradient in zip(trainable, gradients, strict=True):
-            parameter.grad = gradient
-        optimiser.step()
-        if project is not None:
-            with torch.no_grad():
-                project(player)
-        if after_step is not None:
-            after_step(player)
+        climb(objective(player, *draw()))
+        with torch.no_grad():
+            for mine, other in pairs:
+                mine.lerp_(other, 1.0 - decay)
+            for mine, other in buffers:  # running statistics are no iterates
+                mine.copy_(other)
     slack = best_score - progress[-1 - len(progress) // 4]
     settled = stale >= search.patience or slack <= 0.01 * abs(best_score) + 1e-9
     return Found(best, best_score, tuple(curve), settled, slack if math.isfinite(slack) else math.inf)

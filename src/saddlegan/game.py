@@ -9,7 +9,7 @@ else in the library negates a value.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -225,6 +225,16 @@ def _gradient(loss: Tensor, player: nn.Module) -> tuple[Tensor, ...]:
     if not parameters or not loss.requires_grad:
         return tuple(torch.zeros_like(p) for p in parameters)
     return torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+
+
+def set_gradients(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> None:
+    """Hand gradients to an optimiser, each laid out in memory like its parameter.
+
+    Fused optimisers read memory as if the gradient lay like the parameter; `autograd.grad` does not promise it.
+    """
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        same = gradient.stride() == parameter.stride()
+        parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
 
 
 def _reference_tensor(module: nn.Module) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from saddlegan._best_response import (
+    Ascent,
     Batch,
     Found,
     Norm,
@@ -24,6 +25,8 @@ from saddlegan.certify._measure import SELECT, Splits, block_values, mean_value
 from saddlegan.game import Game
 
 FAR = 1.0  # noise of a far inner start, in units of each tensor's root mean square
+ADVERSARIAL = (0.5, 0.999)  # Adam's decays where two players move, as in training
+WARM = 1 / 8  # share of the steps that the inner discriminator takes before the generator moves
 POLISH = 5  # inner steps before a generator on its way is scored, in units of `inner_steps`
 
 
@@ -36,6 +39,7 @@ class Deviation:
         gains: held-out gains by block.
         curve: (step, gain on the selection sample) of the start that won.
         settled: whether that search had settled.
+        growth: what the last quarter of that search, and of an inner maximum, still added.
         slack: what an unfinished inner maximum may still take off the gain; 0 where there is none.
     """
 
@@ -43,6 +47,7 @@ class Deviation:
     gains: Tensor
     curve: tuple[tuple[int, float], ...]
     settled: bool
+    growth: float
     slack: float
 
 
@@ -105,7 +110,7 @@ class Arena:
         )
         player = frozen(found.player)
         gains = self._blocks(measuring.replace(D=player).value, held_out) - self.held_out_value
-        return Deviation(player, gains, found.curve, found.settled, 0.0)
+        return Deviation(player, gains, found.curve, found.settled, found.slack, 0.0)
 
     def generator_on_value(self, *, known: Sequence[nn.Module] = ()) -> Deviation:
         """Search min_G V(G, D); `known` are further generators to try."""
@@ -126,19 +131,24 @@ class Arena:
         )
         player = frozen(max([found.player, *known], key=score))
         gains = self.held_out_value - self._blocks(self.game.replace(G=player).value, self.splits.held_out)
-        return Deviation(player, gains, found.curve, found.settled, 0.0)
+        return Deviation(player, gains, found.curve, found.settled, found.slack, 0.0)
 
-    def generator_on_proximal(self, *, lam: float, norm: Norm, known: Sequence[nn.Module] = ()) -> Deviation:
+    def generator_on_proximal(
+        self, *, lam: float, norm: Norm, known: Sequence[nn.Module] = (), cautious: bool = True
+    ) -> Deviation:
         """Search min_G V_lam(G, D), equation (3).
 
         A persistent inner discriminator follows the generator. The generators that win are then given a full inner
-        maximum on the very sample on which they are scored: an inner maximum that fits its sample is too large rather
-        than too small, so that the gain is not exaggerated by an inner discriminator that failed to generalise.
+        maximum.
 
         Args:
             lam: weight of the proximal term, finite.
             norm: its distance.
             known: further generators to try, such as those found at a smaller lam.
+            cautious: search the inner maximum on the very sample on which the generator is scored. One that fits its
+                sample is too large rather than too small, so that no gain is exaggerated by an inner discriminator
+                that failed to generalise: right for verdicts. Otherwise it is searched, chosen and measured on
+                different samples, as the discriminator's own deviation is: right for a gap, the difference of both.
         """
         outcomes = [
             self._follow(start, self._rate(index), lam=lam, norm=norm)
@@ -149,32 +159,34 @@ class Arena:
         chosen = 0
         if len(candidates) > 1:
             scores = [
-                float(self._proximal_gains(player, warm, self.splits.select, lam=lam, norm=norm)[0].mean())
+                float(
+                    self._proximal_gains(player, warm, self.splits.select, lam=lam, norm=norm, cautious=cautious)[
+                        0
+                    ].mean()
+                )
                 for player, warm in candidates
             ]
             chosen = scores.index(max(scores))
         player, warm = candidates[chosen]
-        gains, inner = self._proximal_gains(player, warm, self.splits.held_out, lam=lam, norm=norm)
+        gains, inner = self._proximal_gains(player, warm, self.splits.held_out, lam=lam, norm=norm, cautious=cautious)
         outcome = outcomes[min(chosen, len(outcomes) - 1)][0]
-        return Deviation(player, gains, outcome.curve, outcome.settled and inner.settled, inner.slack)
+        settled = outcome.settled and inner.settled
+        return Deviation(player, gains, outcome.curve, settled, outcome.slack + inner.slack, inner.slack)
 
     def _follow(self, start: nn.Module, rate: float, *, lam: float, norm: Norm) -> tuple[Found, nn.Module]:
         """Descend V(G, D') with D' kept near the inner maximum of equation (3); return the generator and D'."""
         D = clone(self.trainable_D).train()
-        trainable = [parameter for parameter in D.parameters() if parameter.requires_grad]
-        optimiser = torch.optim.Adam(trainable, lr=self.search.learning_rate)
+        climb = Ascent(
+            D,
+            learning_rate=self.search.learning_rate,
+            betas=ADVERSARIAL,
+            project=self.search.project_discriminator,
+        )
 
         def follow(G: nn.Module, steps: int) -> None:
             for _ in range(steps):
                 game, (x, z) = self._fixed(G, self.draw())
-                value = proximal_value(game.replace(D=D), self.D, x, z, lam=lam, norm=norm)
-                gradients = torch.autograd.grad(-value, trainable, allow_unused=True, materialize_grads=True)
-                for parameter, gradient in zip(trainable, gradients, strict=True):
-                    parameter.grad = gradient
-                optimiser.step()
-                if self.search.project_discriminator is not None:
-                    with torch.no_grad():
-                        self.search.project_discriminator(D)
+                climb(proximal_value(game.replace(D=D), self.D, x, z, lam=lam, norm=norm))
 
         def loss(G: nn.Module, x: Tensor, z: Tensor) -> Tensor:
             follow(G, self.search.inner_steps)
@@ -187,8 +199,8 @@ class Arena:
             D.train()
             return self.select_value - max(value, self._mean(self.game.replace(G=G).value, self.splits.select))
 
-        # an inner discriminator that still lags would make the first generators look best
-        follow(clone(start).train(), self.search.steps)
+        # a discriminator that lags would make the first generators look best, one far ahead gives them no slope
+        follow(clone(start).train(), max(1, round(WARM * self.search.steps)))
         found = ascend(
             start,
             loss,
@@ -197,13 +209,14 @@ class Arena:
             search=self.search,
             learning_rate=rate,
             project=self.search.project_generator,
+            betas=ADVERSARIAL,
         )
         return found, D
 
     def _proximal_gains(
-        self, G: nn.Module, warm: nn.Module, batch: Batch, *, lam: float, norm: Norm
+        self, G: nn.Module, warm: nn.Module, batch: Batch, *, lam: float, norm: Norm, cautious: bool
     ) -> tuple[Tensor, Found]:
-        """V(G*, D*) - V_lam(G, D*) by block, with the inner maximum searched on the batch itself."""
+        """V(G*, D*) - V_lam(G, D*) by block; see `generator_on_proximal` for where the inner maximum is searched."""
         game, sample = self._fixed(G, batch)
 
         def proximal(D: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
@@ -213,15 +226,19 @@ class Arena:
         def value(D: nn.Module, x: Tensor, z: Tensor) -> Tensor:
             return proximal(D)(x, z)
 
+        scored = sample if cautious else self._fixed(G, self.splits.select)[1]
+
         def score(D: nn.Module) -> float:
-            return self._mean(proximal(D), sample)
+            return self._mean(proximal(D), scored)
 
         def draw() -> Batch:
-            return self._batch(sample[0]), self._batch(sample[1])
+            return (self._batch(sample[0]), self._batch(sample[1])) if cautious else self._fixed(G, self.draw())[1]
 
         starts = [warm, *[self.trainable_D] * min(2, self.search.restarts)]
         if self.search.restarts > 2:  # far starts, for an inner problem that is not concave
             starts += [self._near(self.trainable_D, FAR, discriminator=True), self._mirrored()]
+        if self.search.restarts == 1:
+            starts = [max(starts, key=lambda D: score(frozen(D)))]
         inner = best_of(starts, value, score, draw, search=self.search, project=self.search.project_discriminator)
         unmoved = self._blocks(game.value, sample)
         reached = self._blocks(proximal(inner.player), sample)

@@ -100,6 +100,7 @@ def judge_exactly(kind: str, exact: AbstractExactGame, *, lam: float) -> Certifi
     return None
 
 
+SETTLED = 0.05  # share of a gap that its searches may still have been growing by, all together, at a fixed budget
 FAR_RESTARTS = 3  # starts from which on the search of an inner maximum includes a far one
 
 
@@ -124,7 +125,7 @@ def judge_by_search(
     if math.isinf(lam):
         down = arena.generator_on_value(known=known)
     else:
-        down = arena.generator_on_proximal(lam=lam, norm=norm, known=known)
+        down = arena.generator_on_proximal(lam=lam, norm=norm, known=known, cautious=not fixed_budget)
     level = arena.search.significance / tests
     gains = {
         name: gain_of(found.gains, value=value, tolerance=arena.search.tolerance, significance=level, slack=found.slack)
@@ -134,7 +135,8 @@ def judge_by_search(
     # fewer starts hold no far one: an inner maximum in another corner is missed, and the generator's gain is not real
     trusted = math.isinf(lam) or arena.search.restarts >= FAR_RESTARTS
     refuted = gains["discriminator"].significant or (trusted and gains["generator"].significant)
-    settled = up.settled and down.settled
+    growth = up.growth + down.growth
+    settled = growth <= SETTLED * abs(total.mean) if fixed_budget else up.settled and down.settled
     finite = math.isfinite(total.mean)
     status = (Status.SETTLED if settled else Status.BUDGET_SPENT) if finite else Status.NON_FINITE
     if not (settled or refuted or fixed_budget):
@@ -151,6 +153,7 @@ def judge_by_search(
         "thresholds": {name: gain.threshold for name, gain in gains.items()},
         "curves": {"discriminator": up.curve, "generator": down.curve},
         "inner_slack": down.slack,
+        "growth": growth,
         "samples": {"search": len(arena.splits.search), "held_out": len(arena.splits.held_out[0])},
         "settings": describe(arena.search),
     }

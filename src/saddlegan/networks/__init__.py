@@ -4,6 +4,7 @@ Generators map latents (n, k) to samples (n, ...); discriminators map samples (n
 """
 
 from saddlegan.networks._convolutional import ImageDiscriminator, ImageGenerator, spectral_normalise
+from saddlegan.networks._fourier import FourierFeatures
 from saddlegan.networks._points import PointGenerator
 from saddlegan.networks._theory import (
     MLP,
@@ -21,6 +22,7 @@ __all__ = [
     "AbstractFeatures",
     "Activation",
     "FeatureGenerator",
+    "FourierFeatures",
     "ImageDiscriminator",
     "ImageGenerator",
     "LinearGenerator",

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from saddlegan.errors import InputError
+from saddlegan.networks._fourier import FourierFeatures
 
 Activation = Literal["linear", "quadratic", "polynomial", "relu"]
 
@@ -286,6 +287,7 @@ class MLP(nn.Sequential):
         hidden: widths of the hidden layers.
         activation: "relu", "leaky-relu" (slope 0.2), "softplus" (beta 4), "silu" or "tanh". Proximal work with the
             Sobolev norm needs a smooth one.
+        fourier: scale of random Fourier features before the first layer, see `FourierFeatures`; 0 for none.
 
     Example:
         >>> MLP(2, 1, hidden=(8, 8), activation="silu")(torch.zeros(3, 2)).shape
@@ -293,12 +295,22 @@ class MLP(nn.Sequential):
     """
 
     def __init__(
-        self, n_in: int, n_out: int, *, hidden: Sequence[int] = (128, 128), activation: str = "leaky-relu"
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        hidden: Sequence[int] = (128, 128),
+        activation: str = "leaky-relu",
+        fourier: float = 0.0,
     ) -> None:
         if activation not in _MLP_ACTIVATIONS:
             raise InputError(f"`activation` must be one of {', '.join(_MLP_ACTIVATIONS)}, got {activation!r}")
-        widths = [n_in, *hidden]
         layers: list[nn.Module] = []
+        if fourier:
+            features = FourierFeatures(n_in, scale=fourier)
+            layers.append(features)
+            n_in = features.n_out
+        widths = [n_in, *hidden]
         for wide, narrow in itertools.pairwise(widths):
             layers += [nn.Linear(wide, narrow), _MLP_ACTIVATIONS[activation]()]
         super().__init__(*layers, nn.Linear(widths[-1], n_out))

@@ -58,7 +58,10 @@ class Replicas(nn.Module):
             raise InputError("`modules` have buffers (batch norm, spectral norm), which replicas cannot keep apart")
         stacked, _ = stack_module_state(list(modules))
         self._names = list(stacked)
-        self.stacked = nn.ParameterList([nn.Parameter(stacked[name].detach()) for name in self._names])
+        frozen = {name for name, p in modules[0].named_parameters() if not p.requires_grad}
+        self.stacked = nn.ParameterList(
+            [nn.Parameter(stacked[name].detach(), requires_grad=name not in frozen) for name in self._names]
+        )
         self.count = len(modules)
         # held in a tuple, so that its own parameters are not this module's
         self._skeleton = (copy.deepcopy(modules[0]).requires_grad_(False),)
@@ -78,8 +81,10 @@ class Replicas(nn.Module):
         """Each replica as a module of its own, with copies of its parameters."""
         modules = []
         for r in range(self.count):
-            module = copy.deepcopy(self._skeleton[0]).requires_grad_(True)
+            module = copy.deepcopy(self._skeleton[0])
             module.load_state_dict({name: p.detach()[r] for name, p in zip(self._names, self.stacked, strict=True)})
+            for parameter, p in zip(module.parameters(), self.stacked, strict=True):
+                parameter.requires_grad_(p.requires_grad)
             modules.append(module)
         return modules
 

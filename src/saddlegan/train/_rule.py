@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from saddlegan.errors import InputError, InputTypeError
-from saddlegan.game import Game
+from saddlegan.game import Game, set_gradients
 from saddlegan.results import Step
 from saddlegan.train._parallel import broadcast_module, check_group, mean_over
 
@@ -201,10 +201,7 @@ class AbstractRule(abc.ABC):
         if self.group is not None:
             *averaged, mean = mean_over(self.group, (*summed, total.reshape(1)))
             summed, total = tuple(averaged), mean[0]
-        for parameter, gradient in zip(parameters, summed, strict=True):
-            # fused optimisers read memory as if the gradient lay like the parameter; autograd.grad does not promise it
-            same = gradient.stride() == parameter.stride()
-            parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
+        set_gradients(parameters, summed)
         return total
 
     def _ascend(self, x: Tensor, z: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from saddlegan.errors import InputTypeError, RunError
 from saddlegan.networks import (
     MLP,
     FeatureGenerator,
+    FourierFeatures,
     ImageDiscriminator,
     ImageGenerator,
     LinearGenerator,
@@ -170,17 +171,20 @@ def _describe_mlp(network: MLP) -> Options:
         nn.SiLU: "silu",
         nn.Tanh: "tanh",
     }
-    used = {names.get(type(layer), type(layer).__name__) for layer in network if not isinstance(layer, nn.Linear)}
+    first = network[0] if isinstance(network[0], FourierFeatures) else None
+    layers = list(network)[0 if first is None else 1 :]
+    used = {names.get(type(layer), type(layer).__name__) for layer in layers if not isinstance(layer, nn.Linear)}
     if len(used) > 1 or not used <= set(names.values()):
         raise InputTypeError(
             f"an MLP with the layers {', '.join(sorted(used))} cannot be saved: it was changed by hand"
         )
-    return {
-        "n_in": linear[0].in_features,
+    options: Options = {
+        "n_in": linear[0].in_features if first is None else first.n_in,
         "n_out": linear[-1].out_features,
         "hidden": [layer.out_features for layer in linear[:-1]],
         "activation": used.pop() if used else "leaky-relu",
     }
+    return options if first is None else {**options, "fourier": first.scale}
 
 
 for _row in (
@@ -221,7 +225,11 @@ for _row in (
         MLP,
         _describe_mlp,
         lambda options: MLP(
-            options["n_in"], options["n_out"], hidden=options["hidden"], activation=options["activation"]
+            options["n_in"],
+            options["n_out"],
+            hidden=options["hidden"],
+            activation=options["activation"],
+            fourier=options.get("fourier", 0.0),
         ),
     ),
     NetworkRow(

@@ -124,7 +124,8 @@ def train(
         n_samples = TRAINING_SAMPLES
     data = sources.load(source, n_samples=n_samples, random_state=seed, skip_bad=skip_bad, image_shape=shape)
     name = rule or "primal-dual"
-    recipe = make_recipe(**{**defaults_for(data, name), "rule": name, "seed": seed, **chosen})
+    defaults = defaults_for(data, name, chosen.get("start", "random"))
+    recipe = make_recipe(**{**defaults, "rule": name, "seed": seed, **chosen})
     callbacks = _callbacks(stop_when)
     session = Session(recipe, data)
     watched = _watched(session, data)
