@@ -2,6 +2,8 @@
 
 The arithmetic limit: products alone, the same matrix products of one step timed without anything around them, for one
 seed and for ten batched. What batching can win is the time around the products, and their own gain from size.
+
+The allocator keeps freed memory for both sides, as the command line lets it.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import time
 import torch
 
 from saddlegan.workbench import data as sources
+from saddlegan.workbench import memory
 from saddlegan.workbench.recipe import defaults_for, make_recipe
 from saddlegan.workbench.session import Session
 
@@ -45,6 +48,7 @@ def products(seeds: int, batch: int, width: int) -> float:
 
 
 def main() -> None:
+    memory.keep_freed()
     data = sources.load("ring", n_samples=10_000)
     for batch, width in ((256, 128), (64, 32)):
         options = {"batch": batch, "hidden": (width,) * 3, "points": batch // 2}

@@ -3,7 +3,7 @@
     python benchmarks/bench_modes.py [seeds] [what,...] [rule ...]
 
 `what` is any of recovery-ring, recovery-grid, ring, grid; all of them if left out. One recipe for all rules (networks,
-latents, optimiser, penalty, noise); only the rule changes. Prints mean and worst of the seeds: modes held, share of
+latents, optimiser, penalty, noise); only the rule changes. Prints mean and range of the seeds: modes held, share of
 high quality samples (a perfect sampler: 98.89%), total variation, spread within modes.
 """
 
@@ -17,21 +17,22 @@ import torch
 
 from saddlegan import train
 from saddlegan.workbench import data as sources
-from saddlegan.workbench import loop
+from saddlegan.workbench import loop, memory
 from saddlegan.workbench.recipe import defaults_for, make_recipe
 from saddlegan.workbench.session import Session
 
-TASKS: dict[str, tuple[str, dict[str, object]]] = {
-    "recovery-ring": ("ring", {"start": "collapsed:1"}),
-    "recovery-grid": ("grid", {"start": "collapsed:5", "steps": 3000}),
-    "ring": ("ring", {}),
-    "grid": ("grid", {}),
+# the source, the start whose defaults are taken, and options beyond them
+TASKS: dict[str, tuple[str, str, dict[str, object]]] = {
+    "recovery-ring": ("ring", "collapsed:1", {"start": "collapsed:1"}),
+    # the ordinary defaults: against a local discriminator nothing gets sharp enough for a count of 25 modes to mean much
+    "recovery-grid": ("grid", "random", {"start": "collapsed:5", "steps": 6000}),
+    "ring": ("ring", "random", {}),
+    "grid": ("grid", "random", {}),
 }
 
 
-def sessions(rule: str, data: sources.Data, seeds: int, **options: object) -> list[Session]:
+def sessions(rule: str, data: sources.Data, seeds: int, start: str, options: dict[str, object]) -> list[Session]:
     """All seeds as replicas; one after the other for the rule that cannot be batched."""
-    start = str(options.get("start", "random"))
     common = {**defaults_for(data, rule, start), "rule": rule, **options}
     if rule == "unrolled":
         return [Session(make_recipe(**{**common, "seed": seed}), data) for seed in range(seeds)]
@@ -53,21 +54,21 @@ def measured(played: list[Session], data: sources.Data) -> tuple[dict[str, list[
 
 
 def show(title: str, found: dict[str, list[float]], seconds: float) -> None:
-    worst = {"modes": min, "high_quality": min, "total_variation": max, "spread": min}
-    cells = [f"{name} {np.mean(v):.3f} (worst {worst[name](v):.3f})" for name, v in found.items()]
+    cells = [f"{name} {np.mean(v):.3f} ({min(v):.3f} to {max(v):.3f})" for name, v in found.items()]
     print(f"{title:<28} {'  '.join(cells)}  {seconds / len(found['modes']):.0f} s of one core per seed", flush=True)
 
 
 def main() -> None:
     torch.set_num_threads(1)
+    memory.keep_freed()
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
     tasks = sys.argv[2].split(",") if len(sys.argv) > 2 else list(TASKS)
     rules = sys.argv[3:] or list(train.RULES)
     for task in tasks:
-        name, options = TASKS[task]
+        name, start, options = TASKS[task]
         data = sources.load(name, n_samples=100_000)
         for rule in rules:
-            show(f"{task} {rule}", *measured(sessions(rule, data, seeds, **options), data))
+            show(f"{task} {rule}", *measured(sessions(rule, data, seeds, start, options), data))
 
 
 if __name__ == "__main__":

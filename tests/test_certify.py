@@ -16,7 +16,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.data import DataLoader, TensorDataset
 
 from saddlegan import Certificate, Game, Status, certify
-from saddlegan._best_response import proximal_value, squared_distance, warn_if_piecewise_linear
+from saddlegan._best_response import ascend, proximal_value, squared_distance, warn_if_piecewise_linear
 from saddlegan.certify._measure import gain_of
 from saddlegan.errors import BudgetWarning, InputError, InputTypeError, ObjectiveError
 
@@ -322,3 +322,70 @@ def test_generator_deviation_lowers_the_value() -> None:
     moved = certify.generator_deviation(game, X, search=certify.Search(steps=60, restarts=1))
     z = game.sample_latent(256, torch.Generator().manual_seed(0))
     assert game.replace(G=moved).value(X, z).item() < game.value(X, z).item()
+
+
+class _Noisy(nn.Module):
+    """One number w."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.999)])
+def test_a_search_scores_and_returns_the_average_of_its_iterates(betas: tuple[float, float]) -> None:
+    """Oracle: Adam and the geometric average written out by hand, on a noisy parabola with its top at 1."""
+    steps, rate = 60, 0.05
+    noise = torch.randn(steps, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def climb() -> Callable[[], tuple[Tensor, Tensor]]:
+        rows = iter(noise)
+        return lambda: (next(rows), torch.empty(0))
+
+    found = ascend(
+        _Noisy(),
+        lambda player, x, z: -0.5 * (player.w - 1.0 + x).square().sum(),  # type: ignore[operator]
+        lambda player: -abs(float(player.w.detach()) - 1.0),  # type: ignore[arg-type,operator]
+        climb(),
+        search=certify.Search(steps=steps, evaluations=1),
+        learning_rate=rate,
+        project=None,
+        betas=betas,
+    )
+    w = average = first = second = 0.0
+    for t in range(1, steps + 1):
+        slope = w - 1.0 + float(noise[t - 1])
+        first = betas[0] * first + (1 - betas[0]) * slope
+        second = betas[1] * second + (1 - betas[1]) * slope**2
+        w -= rate * first / (1 - betas[0] ** t) / ((second / (1 - betas[1] ** t)) ** 0.5 + 1e-8)
+        average += (w - average) * 15 / steps
+    assert float(found.player.w.detach()) == pytest.approx(average, abs=1e-10)  # type: ignore[arg-type,operator]
+    assert found.score == pytest.approx(-abs(average - 1.0), abs=1e-10)
+    assert abs(average - w) > 1e-3  # the check could tell them apart
+
+
+def test_an_average_is_projected_before_it_is_scored() -> None:
+    """The unit circle is no convex class: averages leave it, projection brings them back."""
+
+    def onto_circle(player: nn.Module) -> None:
+        player.w.div_(player.w.norm())  # type: ignore[operator,union-attr]
+
+    player = _Noisy()
+    player.w = nn.Parameter(torch.tensor([1.0, 0.0], dtype=torch.float64))
+    found = ascend(
+        player,
+        lambda D, x, z: D.w[1],  # type: ignore[index]
+        lambda D: float(D.w[1].detach()),  # type: ignore[index]
+        lambda: (torch.empty(0), torch.empty(0)),
+        search=certify.Search(steps=40, evaluations=4),
+        learning_rate=0.05,
+        project=onto_circle,
+    )
+    assert float(found.player.w.detach().norm()) == pytest.approx(1.0)  # type: ignore[operator]
+
+
+def test_a_gap_measures_both_players_out_of_sample_and_says_how_far_it_was_still_growing() -> None:
+    for steps in (20, 100):
+        found = certify.proximal_duality_gap(_simple(), _points(), lam=1.0, search=certify.Search(steps=steps))
+        assert found.stats["growth"] >= found.stats["inner_slack"]
+        assert (found.status is Status.SETTLED) == (found.stats["growth"] <= 0.05 * abs(found.gap))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -234,3 +235,49 @@ def test_objectives_train_toward_the_data(objective: str) -> None:
         step = rule.step(data(64, seed=seed))
     assert math.isfinite(step.value)
     assert (G.mean.detach() - 1.0).abs().max().item() < 0.35
+
+
+def _double_backward(joint: train.Replicas, x: Tensor) -> tuple[Tensor, ...]:
+    """Outputs, input gradients and the parameters' gradients of both, as R1 asks for them."""
+    x = x.clone().requires_grad_(True)
+    made = joint(x)
+    (slope,) = torch.autograd.grad(made.sum(), x, create_graph=True)
+    parameters = [p for p in joint.stacked if p.requires_grad]
+    return made, slope, *torch.autograd.grad(made.sin().mean() + slope.square().mean(), parameters)
+
+
+@pytest.mark.parametrize("activation", ["leaky-relu", "softplus", "silu"])
+def test_replicas_of_plain_chains_equal_vmap(activation: str) -> None:
+    modules = [networks.MLP(2, 1, hidden=(5, 4), activation=activation).double() for _ in range(3)]
+    plain, mapped = train.Replicas(modules), train.Replicas(modules)
+    assert plain._batched
+    mapped._batched = False
+    x = torch.randn(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for one, two in zip(_double_backward(plain, x), _double_backward(mapped, x), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
+
+
+class _Squared(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).square()
+
+
+def _tied() -> nn.Module:
+    layer = nn.Linear(2, 2)
+    return nn.Sequential(layer, nn.Tanh(), layer)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        _tied,
+        lambda: _Squared(nn.Linear(2, 2)),
+        lambda: nn.Sequential(nn.Linear(2, 2), nn.Softmax(dim=-1)),
+        lambda: nn.Sequential(nn.Linear(2, 2, bias=False), nn.Tanh(), nn.Linear(2, 2)),
+    ],
+)
+def test_replicas_equal_their_modules_whatever_these_are_made_of(make: Callable[[], nn.Module]) -> None:
+    modules = [make() for _ in range(2)]
+    x = torch.randn(6, 2, generator=torch.Generator().manual_seed(1))
+    apart = torch.cat([module(rows) for module, rows in zip(modules, x.chunk(2), strict=True)])
+    torch.testing.assert_close(train.Replicas(modules)(x), apart)

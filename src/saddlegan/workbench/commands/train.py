@@ -202,8 +202,9 @@ def _train(
     run: Run, session: Session, data: Data, *, callbacks: list[Any], watched: Watched | None, tensorboard: bool
 ) -> None:
     from saddlegan.workbench import callbacks as watching
-    from saddlegan.workbench import export, loop, report
+    from saddlegan.workbench import export, loop, memory, report
 
+    memory.keep_freed()
     if tensorboard:
         callbacks = [*callbacks, watching.TensorBoard(run.path / "tensorboard")]
     if watched is not None:
