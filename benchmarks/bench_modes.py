@@ -3,9 +3,8 @@
     python benchmarks/bench_modes.py [seeds] [what,...] [steps] [rule ...]
 
 `what` is any of recovery-ring, recovery-grid, ring, grid; all of them if left out; `steps` 0 is each one's own number.
-One recipe for all rules (networks,
-latents, optimiser, penalty, noise); only the rule changes. Prints mean and range of the seeds: modes held, share of
-high quality samples (a perfect sampler: 98.89%), total variation, spread within modes.
+One recipe for all rules (networks, latents, optimiser, penalty, noise); only the rule changes. Prints mean and range
+of the seeds: modes held, share of high quality samples (a perfect sampler: 98.89%), total variation, spread in modes.
 """
 
 from __future__ import annotations

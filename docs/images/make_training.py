@@ -1,4 +1,4 @@
-"""Train the ring for 1,500 steps and write the figures of docs/training.md beside this file."""
+"""Train the grid for 6,000 steps, by the primal-dual rule and plainly, and draw docs/training.md's figures here."""
 
 from __future__ import annotations
 
@@ -8,33 +8,39 @@ import numpy as np
 import torch
 
 from saddlegan.workbench import data as sources
-from saddlegan.workbench import loop, training_figures
+from saddlegan.workbench import loop, memory, training_figures
 from saddlegan.workbench.metrics import HIGH_QUALITY, MODE_SAMPLES
 from saddlegan.workbench.recipe import make_recipe
 from saddlegan.workbench.session import Session
 
-STEPS = 1500
+STEPS = 6000
 HERE = Path(__file__).parent
+
+
+def mode_map(session: Session, grid: sources.Data) -> bytes:
+    samples = session.samples(MODE_SAMPLES, seed=2)[0]
+    centers, sd = np.asarray(grid.centers), float(grid.sd or 0.0)
+    distance = np.sqrt(((samples[:, None] - centers[None]) ** 2).sum(2)) / sd
+    counts = np.bincount(distance.argmin(1)[distance.min(1) < HIGH_QUALITY], minlength=len(centers))
+    return training_figures.mode_map(samples, centers, counts)
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    ring = sources.load("ring", n_samples=100_000)
-    session = Session(make_recipe(steps=STEPS), ring)
-    sheets: dict[int, np.ndarray] = {}
-    while session.steps_done < STEPS:
-        session.step()
-        if session.steps_done in loop.sheet_steps(STEPS):
-            sheets[session.steps_done] = session.samples(400, seed=1)[0]
-    limits = (np.array([-1.5, -1.5]), np.array([1.5, 1.5]))
-    strip = training_figures.strip(sheets, image_shape=None, value_range=None, limits=limits)
-    (HERE / "ring-strip.png").write_bytes(strip)
-    samples = session.samples(MODE_SAMPLES, seed=2)[0]
-    centers, sd = np.asarray(ring.centers), float(ring.sd or 0.0)
-    distance = np.sqrt(((samples[:, None] - centers[None]) ** 2).sum(2)) / sd
-    counts = np.bincount(distance.argmin(1)[distance.min(1) < HIGH_QUALITY], minlength=len(centers))
-    (HERE / "ring-modes.png").write_bytes(training_figures.mode_map(samples, centers, counts))
-    print(loop.measure(session, ring))
+    memory.keep_freed()
+    grid = sources.load("grid", n_samples=100_000)
+    for rule in ("primal-dual", "alternating"):
+        session = Session(make_recipe(steps=STEPS, rule=rule), grid)
+        sheets: dict[int, np.ndarray] = {}
+        while session.steps_done < STEPS:
+            session.step()
+            if session.steps_done in loop.sheet_steps(STEPS):
+                sheets[session.steps_done] = session.samples(400, seed=1)[0]
+        limits = (np.array([-5.0, -5.0]), np.array([5.0, 5.0]))
+        strip = training_figures.strip(sheets, image_shape=None, value_range=None, limits=limits)
+        (HERE / f"grid-{rule}-strip.png").write_bytes(strip)
+        (HERE / f"grid-{rule}-modes.png").write_bytes(mode_map(session, grid))
+        print(rule, loop.measure(session, grid))
 
 
 if __name__ == "__main__":
