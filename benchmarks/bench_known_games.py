@@ -22,7 +22,7 @@ from games import MAKERS, Known
 
 def verdicts(known: Known, *, steps: int, seed: int, exact: bool) -> list[tuple[str, float, str]]:
     """Kind, lambda and verdict of each certificate."""
-    search = known.search(steps=steps, samples=2048)
+    search = known.search(steps=steps, samples=2048, evaluations=max(4, steps // 10))
     found = [
         (
             "nash",

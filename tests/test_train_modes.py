@@ -10,7 +10,7 @@ from saddlegan.workbench import loop
 from saddlegan.workbench.recipe import defaults_for, make_recipe
 from saddlegan.workbench.session import Session
 
-STEPS = 400
+STEPS = 500
 
 
 def recovered(rule: str, ring: sources.Data) -> tuple[dict[str, float], dict[str, float]]:

@@ -226,14 +226,7 @@ def perturbed(module: nn.Module, size: float, generator: torch.Generator) -> nn.
 
 
 class Ascent:
-    """Adam's steps up a player's value, each followed by the projection into the player's class.
-
-    Args:
-        player: moves in place.
-        learning_rate: Adam's rate.
-        betas: Adam's decays.
-        project: keeps the player in its class.
-    """
+    """Adam's steps up a player's value, each followed by the projection into the player's class."""
 
     def __init__(
         self, player: nn.Module, *, learning_rate: float, betas: tuple[float, float], project: Project | None
@@ -247,9 +240,15 @@ class Ascent:
         gradients = torch.autograd.grad(-value, self.trainable, allow_unused=True, materialize_grads=True)
         set_gradients(self.trainable, gradients)
         self.optimiser.step()
-        if self.project is not None:
-            with torch.no_grad():
-                self.project(self.player)
+        apply(self.project, self.player)
+
+
+@torch.no_grad()
+def apply(project: Project | None, player: nn.Module) -> nn.Module:
+    """Project a player into its class, in place."""
+    if project is not None:
+        project(player)
+    return player
 
 
 def ascend(
@@ -283,7 +282,6 @@ def ascend(
     decay = max(0.0, 1.0 - 1.0 / (MEMORY * search.steps))
     climb = Ascent(player, learning_rate=learning_rate, betas=betas, project=project)
     pairs = list(zip(average.parameters(), player.parameters(), strict=True))
-    buffers = list(zip(average.buffers(), player.buffers(), strict=True))
     every = max(1, search.steps // search.evaluations)
     curve: list[tuple[int, float]] = []
     best, best_score, stale = average, -math.inf, 0
@@ -291,10 +289,7 @@ def ascend(
     for step in range(search.steps + 1):
         # the start itself is not scored: its spectral norms and running statistics may not fit perturbed weights yet
         if step and (step % every == 0 or step == search.steps):
-            if project is not None:
-                with torch.no_grad():
-                    project(average)
-            now = score(average)
+            now = score(apply(project, average))
             curve.append((step, now))
             grown = now - best_score
             stale = 0 if grown > 0.01 * abs(best_score) + 1e-9 else stale + 1
@@ -307,7 +302,7 @@ def ascend(
         with torch.no_grad():
             for mine, other in pairs:
                 mine.lerp_(other, 1.0 - decay)
-            for mine, other in buffers:  # running statistics are no iterates
+            for mine, other in zip(average.buffers(), player.buffers(), strict=True):
                 mine.copy_(other)
     slack = best_score - progress[-1 - len(progress) // 4]
     settled = stale >= search.patience or slack <= 0.01 * abs(best_score) + 1e-9

@@ -14,6 +14,7 @@ from saddlegan._best_response import (
     Found,
     Norm,
     Search,
+    apply,
     ascend,
     best_of,
     clone,
@@ -273,8 +274,4 @@ class Arena:
         return self._projected(D, discriminator=True)
 
     def _projected(self, player: nn.Module, *, discriminator: bool) -> nn.Module:
-        project = self.search.project_discriminator if discriminator else self.search.project_generator
-        if project is not None:
-            with torch.no_grad():
-                project(player)
-        return player
+        return apply(self.search.project_discriminator if discriminator else self.search.project_generator, player)

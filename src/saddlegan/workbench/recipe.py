@@ -167,7 +167,7 @@ COLLAPSED: dict[str, Any] = {
     "gaussians": 4,
     "fourier": 3.0,
     "lr_generator": 1e-3,
-    "hold": 0.5,
+    "hold": 1.0,
     "noise": 0.05,
     "noise_end": 0.05,
     "average": 0.9,

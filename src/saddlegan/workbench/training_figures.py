@@ -71,6 +71,7 @@ def strip(
                 low, high = limits
                 axes.set_xlim(low[0], high[0])
                 axes.set_ylim(low[-1], high[-1])
+                axes.set_aspect("equal" if rows.shape[1] > 1 else "auto")
             style.bare(axes)
             axes.set_title(f"{step:,}", fontsize=8.5)
         return style.png(figure)
