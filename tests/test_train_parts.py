@@ -103,6 +103,27 @@ def test_spectral_normalisation_bounds_the_slope() -> None:
         train.spectral_normalise(nn.Tanh())
 
 
+@pytest.mark.parametrize("persistent", [True, False])
+def test_the_proximal_centre_stays_spectrally_normalised(persistent: bool) -> None:
+    """Oracle: singular values. The centre is never played in training mode, so its own power iteration stands still."""
+    torch.manual_seed(0)
+    D = networks.spectral_normalise(networks.MLP(2, 1, hidden=(16, 16), activation="softplus"))
+    G = networks.LinearGenerator(3, 2)
+    rule = train.Proximal(
+        Game(G, D, latent=3),
+        torch.optim.SGD(G.parameters(), 0.01),
+        torch.optim.Adam(D.parameters(), 0.02),
+        persistent=persistent,
+        steps=1 if persistent else 2,
+    )
+    for _ in range(60):
+        rule.step(torch.randn(32, 2) + 2.0)
+    D.eval()
+    for layer in D:
+        if isinstance(layer, nn.Linear):
+            assert torch.linalg.matrix_norm(layer.weight.detach(), 2).item() == pytest.approx(1.0, abs=0.1)
+
+
 def test_instance_noise_has_the_asked_scale_and_is_off_in_evaluation() -> None:
     noisy = train.InstanceNoise(nn.Identity(), sd=0.3, generators=(torch.Generator().manual_seed(0),))
     x = torch.zeros(4000, 2)

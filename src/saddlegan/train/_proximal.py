@@ -149,6 +149,9 @@ class Proximal(AbstractRule):
         if self.persistent:
             for centre, inner in zip(self._other.parameters(), self.game.D.parameters(), strict=True):
                 centre.lerp_(inner, self.rate)
+            # the centre is never played in training mode: its singular vectors and running statistics would stand still
+            for centre, inner in zip(self._other.buffers(), self.game.D.buffers(), strict=True):
+                centre.copy_(inner)
             self._swap()
         elif self.rate < 1.0 and self.steps > 0:
             for centre, inner in zip(self._other.parameters(), self.game.D.parameters(), strict=True):
