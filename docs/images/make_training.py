@@ -38,7 +38,8 @@ def main() -> None:
                 sheets[session.steps_done] = session.samples(400, seed=1)[0]
         limits = (np.array([-5.0, -5.0]), np.array([5.0, 5.0]))
         strip = training_figures.strip(sheets, image_shape=None, value_range=None, limits=limits)
-        (HERE / f"grid-{rule}-strip.png").write_bytes(strip)
+        if rule == "primal-dual":
+            (HERE / f"grid-{rule}-strip.png").write_bytes(strip)
         (HERE / f"grid-{rule}-modes.png").write_bytes(mode_map(session, grid))
         print(rule, loop.measure(session, grid))
 

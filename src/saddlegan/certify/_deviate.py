@@ -157,22 +157,18 @@ class Arena:
         ]
         candidates = [(frozen(outcome.player), warm) for outcome, warm in outcomes]
         candidates += [(player, self.trainable_D) for player in known]
+
+        def judged(number: int, batch: Batch) -> tuple[Tensor, Found]:
+            return self._proximal_gains(*candidates[number], batch, lam=lam, norm=norm, cautious=cautious)
+
         chosen = 0
         if len(candidates) > 1:
-            scores = [
-                float(
-                    self._proximal_gains(player, warm, self.splits.select, lam=lam, norm=norm, cautious=cautious)[
-                        0
-                    ].mean()
-                )
-                for player, warm in candidates
-            ]
+            scores = [float(judged(number, self.splits.select)[0].mean()) for number in range(len(candidates))]
             chosen = scores.index(max(scores))
-        player, warm = candidates[chosen]
-        gains, inner = self._proximal_gains(player, warm, self.splits.held_out, lam=lam, norm=norm, cautious=cautious)
+        gains, inner = judged(chosen, self.splits.held_out)
         outcome = outcomes[min(chosen, len(outcomes) - 1)][0]
         settled = outcome.settled and inner.settled
-        return Deviation(player, gains, outcome.curve, settled, outcome.slack + inner.slack, inner.slack)
+        return Deviation(candidates[chosen][0], gains, outcome.curve, settled, outcome.slack + inner.slack, inner.slack)
 
     def _follow(self, start: nn.Module, rate: float, *, lam: float, norm: Norm) -> tuple[Found, nn.Module]:
         """Descend V(G, D') with D' kept near the inner maximum of equation (3); return the generator and D'."""

@@ -43,7 +43,8 @@ class FourierFeatures(nn.Module):
             raise InputError(f"`scale` must be positive, got {scale}")
         self.n_in, self.n_out, self.scale = n_in, 2 * n_frequencies, scale
         # a frozen parameter, not a buffer: replicas keep parameters apart
-        frequencies = scale * torch.randn(n_in, n_frequencies, generator=generator)
+        device = None if generator is None else generator.device
+        frequencies = scale * torch.randn(n_in, n_frequencies, generator=generator, device=device)
         self.frequencies = nn.Parameter(frequencies, requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -22,6 +22,8 @@ def _is_plain(module: nn.Module) -> bool:
         return False
     if not all(type(layer) in (nn.Linear, *_ELEMENTWISE) for layer in module):
         return False
+    if any(layer._forward_hooks or layer._forward_pre_hooks for layer in module):
+        return False
     expected = [
         f"{place}.{name}"
         for place, layer in enumerate(module)
