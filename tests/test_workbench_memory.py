@@ -8,24 +8,24 @@ import sys
 import pytest
 
 COUNT = """
-import resource, sys
+import resource
 import torch
 from saddlegan.workbench import memory
-if sys.argv[1] == "keep" and not memory.keep_freed():
+if not memory.keep_freed():
     raise SystemExit(77)
 torch.set_num_threads(1)
-ones = torch.ones(1 << 19)
-for round in range(8):
-    if round == 2:
+ones = torch.ones(10, 256, 128)
+for round in range(20):
+    if round == 10:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    kept = [ones + 1.0 for _ in range(20)]
-    del kept
+    kept = [ones + 1.0 for _ in range(30)]
+    kept.clear()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def faults(word: str) -> int:
-    done = subprocess.run([sys.executable, "-c", COUNT, word], capture_output=True, text=True, check=False)
+def faults() -> int:
+    done = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, check=False)
     if done.returncode == 77:
         pytest.skip("another C library than glibc")
     assert done.returncode == 0, done.stderr
@@ -33,4 +33,5 @@ def faults(word: str) -> int:
 
 
 def test_freed_memory_is_used_again() -> None:
-    assert faults("keep") < 0.1 * faults("leave")
+    # 300 arrays of 320 pages; by default most runs fault on every page, some on few: it depends on what lies above them
+    assert faults() < 5_000
