@@ -22,18 +22,8 @@ from saddlegan.networks import TwoLayerDiscriminator
 
 Norm = Literal["sobolev", "l2", "parameters"]
 
-_PIECEWISE_LINEAR = (
-    nn.ReLU,
-    nn.LeakyReLU,
-    nn.PReLU,
-    nn.RReLU,
-    nn.ReLU6,
-    nn.Hardtanh,
-    nn.Hardsigmoid,
-    nn.Hardshrink,
-    nn.Softshrink,
-    nn.Threshold,
-)
+_PIECEWISE_LINEAR = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ReLU6, nn.Hardtanh)
+_PIECEWISE_LINEAR += (nn.Hardsigmoid, nn.Hardshrink, nn.Softshrink, nn.Threshold)
 
 
 def warn_if_piecewise_linear(D: nn.Module, norm: Norm) -> None:
