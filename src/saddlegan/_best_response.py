@@ -199,6 +199,15 @@ def clone(module: nn.Module) -> nn.Module:
     return twin
 
 
+@torch.no_grad()
+def follow(mine: nn.Module, other: nn.Module, rate: float) -> None:
+    """Move a module's parameters the share `rate` of the way to another's; copy buffers, which are no iterates."""
+    for p, q in zip(mine.parameters(), other.parameters(), strict=True):
+        p.lerp_(q, rate)
+    for p, q in zip(mine.buffers(), other.buffers(), strict=True):
+        p.copy_(q)
+
+
 def frozen(module: nn.Module) -> nn.Module:
     """Copy in evaluation mode whose parameters ask for no gradient."""
     return clone(module).eval().requires_grad_(False)
@@ -271,7 +280,6 @@ def ascend(
     average = clone(start).eval()
     decay = max(0.0, 1.0 - 1.0 / (MEMORY * search.steps))
     climb = Ascent(player, learning_rate=learning_rate, betas=betas, project=project)
-    pairs = list(zip(average.parameters(), player.parameters(), strict=True))
     every = max(1, search.steps // search.evaluations)
     curve: list[tuple[int, float]] = []
     best, best_score, stale = average, -math.inf, 0
@@ -289,11 +297,7 @@ def ascend(
             if step == search.steps or stale >= search.patience or not math.isfinite(now):
                 break
         climb(objective(player, *draw()))
-        with torch.no_grad():
-            for mine, other in pairs:
-                mine.lerp_(other, 1.0 - decay)
-            for mine, other in zip(average.buffers(), player.buffers(), strict=True):
-                mine.copy_(other)
+        follow(average, player, 1.0 - decay)
     slack = best_score - progress[-1 - len(progress) // 4]
     settled = stale >= search.patience or slack <= 0.01 * abs(best_score) + 1e-9
     return Found(best, best_score, tuple(curve), settled, slack if math.isfinite(slack) else math.inf)

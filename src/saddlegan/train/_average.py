@@ -6,9 +6,9 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
+from saddlegan._best_response import follow
 from saddlegan.errors import InputError
 from saddlegan.train._rule import check_number
 
@@ -40,13 +40,9 @@ class MovingAverage:
         self.module = copy.deepcopy(G).eval().requires_grad_(False)
         self._followed = G
 
-    @torch.no_grad()
     def update(self) -> None:
         """Take in the generator's current parameters; call it after each step."""
-        for mine, other in zip(self.module.parameters(), self._followed.parameters(), strict=True):
-            mine.lerp_(other.detach(), 1.0 - self.decay)
-        for mine, other in zip(self.module.buffers(), self._followed.buffers(), strict=True):
-            mine.copy_(other)
+        follow(self.module, self._followed, 1.0 - self.decay)
 
     def state_dict(self) -> dict[str, Any]:
         """The averaged parameters and buffers."""

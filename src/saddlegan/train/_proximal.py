@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 
-from saddlegan._best_response import Norm, squared_distance, warn_if_piecewise_linear
+from saddlegan._best_response import Norm, follow, squared_distance, warn_if_piecewise_linear
 from saddlegan.errors import InputError
 from saddlegan.game import Game
 from saddlegan.results import Step
@@ -147,11 +147,8 @@ class Proximal(AbstractRule):
     def _follow(self) -> None:
         """D <- D + rate (D' - D); afterwards game.D is the centre again."""
         if self.persistent:
-            for centre, inner in zip(self._other.parameters(), self.game.D.parameters(), strict=True):
-                centre.lerp_(inner, self.rate)
-            # the centre is never played in training mode: its singular vectors and running statistics would stand still
-            for centre, inner in zip(self._other.buffers(), self.game.D.buffers(), strict=True):
-                centre.copy_(inner)
+            # with its buffers: never played in training mode, its singular vectors and statistics would stand still
+            follow(self._other, self.game.D, self.rate)
             self._swap()
         elif self.rate < 1.0 and self.steps > 0:
             for centre, inner in zip(self._other.parameters(), self.game.D.parameters(), strict=True):
