@@ -31,26 +31,15 @@ TASKS: dict[str, tuple[str, str, dict[str, object]]] = {
 }
 
 
-def sessions(rule: str, data: sources.Data, seeds: int, start: str, options: dict[str, object]) -> list[Session]:
-    """All seeds as replicas; one after the other for the rule that cannot be batched."""
-    common = {**defaults_for(data, rule, start), "rule": rule, **options}
-    if rule == "unrolled":
-        return [Session(make_recipe(**{**common, "seed": seed}), data) for seed in range(seeds)]
-    return [Session(make_recipe(**{**common, "seeds": seeds}), data)]
-
-
-def measured(played: list[Session], data: sources.Data) -> tuple[dict[str, list[float]], float]:
+def measured(session: Session, data: sources.Data) -> tuple[dict[str, list[float]], float]:
+    """Each seed's figures at the end of the training, and the processor seconds that it took."""
     started = time.process_time()
-    for session in played:
-        for _ in range(session.recipe.steps):
-            session.step()
+    for _ in range(session.recipe.steps):
+        session.step()
     seconds = time.process_time() - started
-    found: dict[str, list[float]] = {}
-    for session in played:
-        row = loop.measure(session, data)
-        for name in ("modes", "high_quality", "total_variation", "spread"):
-            found.setdefault(name, []).extend(row.get(f"{name}_by_seed", [row.get(name, float("nan"))]))
-    return found, seconds
+    row = loop.measure(session, data)
+    names = ("modes", "high_quality", "total_variation", "spread")
+    return {name: row.get(f"{name}_by_seed", [row.get(name, float("nan"))]) for name in names}, seconds
 
 
 def show(title: str, found: dict[str, list[float]], seconds: float) -> None:
@@ -70,7 +59,8 @@ def main() -> None:
         options = {**options, "steps": steps} if steps else options
         data = sources.load(name, n_samples=100_000)
         for rule in rules:
-            show(f"{task} {rule}", *measured(sessions(rule, data, seeds, start, options), data))
+            recipe = make_recipe(**{**defaults_for(data, rule, start), "rule": rule, "seeds": seeds, **options})
+            show(f"{task} {rule}", *measured(Session(recipe, data), data))
 
 
 if __name__ == "__main__":

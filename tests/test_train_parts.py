@@ -174,7 +174,7 @@ def adam(game: Game) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
     )
 
 
-@pytest.mark.parametrize("name", [n for n in train.RULES if n != "unrolled"])
+@pytest.mark.parametrize("name", train.RULES)
 def test_replicas_equal_single_runs_to_rounding(name: str) -> None:
     seeds, n = (0, 1, 2), 8
 
@@ -184,6 +184,8 @@ def test_replicas_equal_single_runs_to_rounding(name: str) -> None:
             return train.PrimalDual(game, *opts, generator=source, weight=4.0, points=4, replicas=replicas)
         if name == "proximal":
             return train.Proximal(game, *opts, generator=source, lam=0.5)
+        if name == "unrolled":
+            return train.Unrolled(game, *opts, generator=source, steps=3, length=0.5)
         return train.RULES[name](game, *opts, generator=source)
 
     alone = []
@@ -229,9 +231,9 @@ def test_replicas_refuse_what_they_cannot_keep_apart() -> None:
     with pytest.raises(InputError, match="multiple of 2"):
         train.Replicas([nn.Linear(2, 3), nn.Linear(2, 3)])(torch.zeros(5, 2))
     game = mlp_game()
-    joint = game.replace(D=train.Replicas([game.D]))
-    with pytest.raises(InputError, match="seed by seed"):
-        train.Unrolled(joint, *sgd(joint))
+    mixed = game.replace(D=nn.Sequential(train.Replicas([game.D, game.D]), nn.Linear(1, 1)))
+    with pytest.raises(InputError, match="all trainable parameters"):
+        train.Unrolled(mixed, *sgd(mixed))
     with pytest.raises(InputError, match="replicas"):
         train.PrimalDual(game, *sgd(game), replicas=2, accumulate=2)
 

@@ -34,7 +34,7 @@ def _is_plain(module: nn.Module) -> bool:
     return [name for name, _ in module.named_parameters()] == expected
 
 
-class _Multiply(torch.autograd.Function):
+class Multiply(torch.autograd.Function):
     """The identity whose gradient is multiplied by a number."""
 
     @staticmethod
@@ -91,7 +91,7 @@ class Replicas(nn.Module):
         """Return every replica's output on its own rows."""
         if len(x) % self.count:
             raise InputError(f"`x` must have rows in a multiple of {self.count} replicas, got {len(x)}")
-        weights = [_Multiply.apply(p, float(self.count)) if p.requires_grad else p for p in self.stacked]
+        weights = [Multiply.apply(p, float(self.count)) if p.requires_grad else p for p in self.stacked]
         parts = x.unflatten(0, (self.count, -1))
         made = self._layers(weights, parts) if self._batched else vmap(self._one)(weights, parts)
         return made.flatten(0, 1)
@@ -120,6 +120,22 @@ class Replicas(nn.Module):
                 parameter.requires_grad_(p.requires_grad)
             modules.append(module)
         return modules
+
+
+def replica_count(module: nn.Module) -> int:
+    """How many times too large a gradient `module` hands back to its parameters: the replicas in it, 1 if there are none.
+
+    Raises:
+        InputError: some trainable parameters belong to replicas and some do not, so that no one number is right.
+    """
+    inside = [part for part in module.modules() if isinstance(part, Replicas)]
+    if not inside:
+        return 1
+    counts = {part.count for part in inside}
+    held = {id(p) for part in inside for p in part.parameters()}
+    if len(counts) > 1 or any(id(p) not in held for p in module.parameters() if p.requires_grad):
+        raise InputError("`Replicas` must hold all trainable parameters of a player, in equal numbers")
+    return counts.pop()
 
 
 class ReplicaLatent:

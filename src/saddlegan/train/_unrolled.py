@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Optimizer
 
-from saddlegan.errors import InputError
 from saddlegan.game import Game
 from saddlegan.results import Step
-from saddlegan.train._replicas import Replicas
+from saddlegan.train._replicas import Multiply, replica_count
 from saddlegan.train._rule import AbstractRule, Constraint, check_count, check_number
 
 
@@ -74,8 +73,7 @@ class Unrolled(AbstractRule):
         )
         check_count("steps", steps, least=0)
         check_number("length", length)
-        if any(isinstance(module, Replicas) for module in game.D.modules()):
-            raise InputError("`game.D` is `Replicas`, which Unrolled cannot differentiate through; train seed by seed")
+        self._replicas = replica_count(game.D)
         self.steps = steps
         self.length = length
 
@@ -94,12 +92,19 @@ class Unrolled(AbstractRule):
                 f"D.{name}": p for name, p in self.game.D.named_parameters() if p.requires_grad
             }
             for _ in range(self.steps):
-                loss = functional_call(ascent, weights, (x_piece, z_piece))
+                loss = functional_call(ascent, self._plain(weights), (x_piece, z_piece))
                 gradient = torch.autograd.grad(
                     loss, list(weights.values()), create_graph=True, allow_unused=True, materialize_grads=True
                 )
-                weights = {name: w - self.length * g for (name, w), g in zip(weights.items(), gradient, strict=True)}
-            yield functional_call(descent, weights, (z_piece,))
+                length = self.length * self._replicas  # the loss is a mean over replicas, each of which moves alone
+                weights = {name: w - length * g for (name, w), g in zip(weights.items(), gradient, strict=True)}
+            yield functional_call(descent, self._plain(weights), (z_piece,))
+
+    def _plain(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Undo what `Replicas` do to gradients, which would otherwise be done once for each unrolled step."""
+        if self._replicas == 1:
+            return weights
+        return {name: Multiply.apply(w, 1.0 / self._replicas) for name, w in weights.items()}
 
 
 class _DiscriminatorLoss(nn.Module):
