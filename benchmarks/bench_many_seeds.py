@@ -50,9 +50,14 @@ def products(seeds: int, batch: int, width: int) -> float:
 def main() -> None:
     memory.keep_freed()
     data = sources.load("ring", n_samples=10_000)
-    for batch, width in ((256, 128), (64, 32)):
-        options = {"batch": batch, "hidden": (width,) * 3, "points": batch // 2}
+    sizes: tuple[dict[str, object], ...] = (
+        {},  # the command line's own for the ring
+        {"hidden": (128,) * 3},
+        {"hidden": (32,) * 3, "batch": 64, "points": 32},
+    )
+    for options in sizes:
         single, joint = session(1, data, **options), session(SEEDS, data, **options)
+        batch, width = single.recipe.batch, single.recipe.hidden[0]
         ratios, limits = [], []
         for _ in range(ROUNDS):
             ratios.append(SEEDS * seconds_per_step(single) / seconds_per_step(joint))

@@ -175,6 +175,9 @@ COLLAPSED: dict[str, Any] = {
     "metrics_every": 100,
 }
 
+# Up to so many modes half the width does as well; at 25 modes it costs some sharpness.
+FEW_MODES = 10
+
 
 def defaults_for(data: Data, rule: str, start: str = "random") -> dict[str, Any]:
     """The options that suit data of this kind, to be overridden by the user's.
@@ -208,6 +211,8 @@ def defaults_for(data: Data, rule: str, start: str = "random") -> dict[str, Any]
     found = dict(COLLAPSED) if start != "random" else {}
     if data.centers is None:
         found["gaussians"] = max(2, min(16, data.X.shape[1]))
+    elif len(data.centers) <= FEW_MODES:
+        found["hidden"] = (64, 64, 64)
     if rule == "proximal":
         found["activation"] = "softplus"
     if math.prod(data.X.shape) > 1 << 28:
