@@ -22,7 +22,7 @@ from saddlegan.results import Step
 from saddlegan.workbench import checkpoints, cli, loop, runs, synthetic
 from saddlegan.workbench import data as sources
 from saddlegan.workbench.metrics import ModeMetrics, frechet_distance, mode_metrics
-from saddlegan.workbench.recipe import defaults_for, make_recipe
+from saddlegan.workbench.recipe import Recipe, defaults_for, make_recipe
 from saddlegan.workbench.session import Session, config_of
 
 SMALL = ["--set", "hidden=8", "--batch", "16", "--set", "points=8", "--n-samples", "200"]
@@ -377,3 +377,11 @@ def test_images_train_with_the_convolutional_pair(tmp_path: Path) -> None:
     assert run.config.discriminator is not None
     assert run.config.discriminator.kind == "image-discriminator"
     assert defaults_for(sources.load("digits"), "proximal")["network"] == "image"
+
+
+def test_few_modes_take_the_narrow_pair() -> None:
+    wide = Recipe().hidden
+    assert defaults_for(sources.load("grid", n_samples=50), "primal-dual").get("hidden", wide) == wide
+    ring = sources.load("ring", n_samples=50)
+    assert max(defaults_for(ring, "primal-dual")["hidden"]) < max(wide)
+    assert defaults_for(ring, "primal-dual", "collapsed:1").get("hidden", wide) == wide

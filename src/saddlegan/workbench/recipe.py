@@ -211,7 +211,7 @@ def defaults_for(data: Data, rule: str, start: str = "random") -> dict[str, Any]
     found = dict(COLLAPSED) if start != "random" else {}
     if data.centers is None:
         found["gaussians"] = max(2, min(16, data.X.shape[1]))
-    elif len(data.centers) <= FEW_MODES:
+    elif start == "random" and len(data.centers) <= FEW_MODES:
         found["hidden"] = (64, 64, 64)
     if rule == "proximal":
         found["activation"] = "softplus"
