@@ -123,7 +123,7 @@ class Replicas(nn.Module):
 
 
 def replica_count(module: nn.Module) -> int:
-    """How many times too large a gradient `module` hands back to its parameters: the replicas in it, 1 if there are none.
+    """How many times too large a gradient a player hands back: the number of its replicas, 1 without any.
 
     Raises:
         InputError: some trainable parameters belong to replicas and some do not, so that no one number is right.

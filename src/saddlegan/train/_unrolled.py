@@ -35,7 +35,8 @@ class Unrolled(AbstractRule):
         opt_G: optimiser of G.
         opt_D: optimiser of D.
         steps: K, the number of unrolled steps.
-        length: r, the length of an unrolled step.
+        length: r, the length of an unrolled step. It moves D(x) by about r times the squared norm of D's gradient in
+            its parameters, so it must be far shorter than an Adam step: too long, D's answer drowns G's own slope.
         generator: source of latents.
         accumulate: pieces per batch; each piece is unrolled by itself.
         constraint: applied to D after its moves; unrolled steps are not constrained.
@@ -62,7 +63,7 @@ class Unrolled(AbstractRule):
         opt_D: Optimizer,
         *,
         steps: int = 5,
-        length: float = 0.1,
+        length: float = 1e-3,
         generator: torch.Generator | None = None,
         accumulate: int = 1,
         constraint: Constraint | None = None,

@@ -51,7 +51,7 @@ class Recipe(BaseModel):
         lam: of the proximal term.
         norm: of the proximal term.
         inner_steps: ascents or unrolled steps.
-        inner_length: of an unrolled step.
+        inner_length: of an unrolled step. On the grid 0.01 was too long, and G was lost.
         persistent: the proximal rule's single-loop form.
         n_critic: of the alternating rule.
         start: "random", or "collapsed:K": G first regressed onto K modes, D trained against it.
@@ -96,7 +96,7 @@ class Recipe(BaseModel):
     lam: float = Field(1.0, ge=0, allow_inf_nan=False)
     norm: Literal["sobolev", "l2", "parameters"] = "sobolev"
     inner_steps: int = Field(1, ge=0)
-    inner_length: float = Field(0.1, ge=0, allow_inf_nan=False)
+    inner_length: float = Field(1e-3, ge=0, allow_inf_nan=False)
     persistent: bool = True
     n_critic: int = Field(1, ge=1)
     start: str = Field("random", pattern=r"^(random|collapsed:[1-9]\d*)$")
