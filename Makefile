@@ -17,7 +17,7 @@ demo: $(STAMP)  ## fit real digits exactly and write a report
 	@$(VENV)/bin/saddlegan fit digits --out runs/digits --overwrite
 
 test: $(STAMP) lint docs  ## all checks: lint, types, layers, docs, tests
-	@$(PY) -m pytest
+	@$(PY) -m pytest --numprocesses auto
 
 lint: $(STAMP)
 	@$(VENV)/bin/ruff check .

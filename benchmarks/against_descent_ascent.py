@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from saddlegan import fit
-from saddlegan.fit._relu_1d import stop_loss_discrepancy, winsorise
+from saddlegan.fit.relu._one_dimension import stop_loss_discrepancy, winsorise
 from saddlegan.networks import Activation, TwoLayerDiscriminator
 
 NEURONS = 32

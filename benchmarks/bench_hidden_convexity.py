@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from saddlegan.fit import PolynomialWGAN, function_space
-from saddlegan.fit._relu_1d import winsorise, winsorise_sorted
-from saddlegan.fit._relu_1d_program import linear_generator, sorted_program
-from saddlegan.fit._relu_discrepancy import relu_discrepancy
-from saddlegan.fit._relu_measure import solve_measure
-from saddlegan.fit._relu_points import match_points
+from saddlegan.fit.relu._discrepancy import relu_discrepancy
+from saddlegan.fit.relu._measure import solve_measure
+from saddlegan.fit.relu._one_dimension import winsorise, winsorise_sorted
+from saddlegan.fit.relu._one_dimension_program import linear_generator, sorted_program
+from saddlegan.fit.relu._points import match_points
 
 
 def seconds(call: Callable[[], object]) -> float:

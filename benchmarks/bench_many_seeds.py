@@ -13,10 +13,10 @@ import time
 
 import torch
 
-from saddlegan.workbench import data as sources
-from saddlegan.workbench import memory
-from saddlegan.workbench.recipe import defaults_for, make_recipe
-from saddlegan.workbench.session import Session
+from saddlegan.workbench.data import sources
+from saddlegan.workbench.training import memory
+from saddlegan.workbench.training.recipe import defaults_for, make_recipe
+from saddlegan.workbench.training.session import Session
 
 SEEDS, ROUNDS, STEPS = 10, 3, 8
 

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from saddlegan import train
-from saddlegan.workbench import data as sources
-from saddlegan.workbench import loop, memory
-from saddlegan.workbench.recipe import defaults_for, make_recipe
-from saddlegan.workbench.session import Session
+from saddlegan.workbench.data import sources
+from saddlegan.workbench.training import loop, memory
+from saddlegan.workbench.training.recipe import defaults_for, make_recipe
+from saddlegan.workbench.training.session import Session
 
 # the source, the start whose defaults are taken, and options beyond them
 TASKS: dict[str, tuple[str, str, dict[str, object]]] = {

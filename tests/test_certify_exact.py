@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saddlegan import Game, certify, fit
-from saddlegan._trust_region import minimise
-from saddlegan.certify._exact import AbstractExactGame
-from saddlegan.certify._registry import recognise
+from saddlegan.certify.exact._base import AbstractExactGame
+from saddlegan.certify.exact._recognise import recognise
 from saddlegan.errors import InputError, InputTypeError
 from saddlegan.game import PathNormPenalty, SecondMomentPenalty
+from saddlegan.moments._trust_region import minimise
 from saddlegan.networks import LinearGenerator, PolynomialFeatures, ReLUFeatures, TwoLayerDiscriminator
 
 

@@ -9,8 +9,9 @@ import torch
 
 from browser import Tab, find_chromium, open_page
 from saddlegan.errors import RunError
-from saddlegan.workbench import cli, explorer
-from saddlegan.workbench.runs import Run
+from saddlegan.workbench import cli
+from saddlegan.workbench.report import explorer
+from saddlegan.workbench.runs.folder import Run
 from test_procogan import pictures
 
 needs_browser = pytest.mark.skipif(find_chromium() is None, reason="no Chromium found")

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from saddlegan import Status, fit
-from saddlegan._trust_region import minimise
 from saddlegan.errors import InputError
 from saddlegan.fit._polynomial_discrepancy import polynomial_discrepancy
 from saddlegan.fit._polynomial_program import dual_bound, solve_polynomial
+from saddlegan.moments._trust_region import minimise
 from saddlegan.networks import TwoLayerDiscriminator
 
 

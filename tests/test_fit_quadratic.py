@@ -14,10 +14,10 @@ from scipy.stats import multivariate_normal
 from sklearn.datasets import load_digits
 
 from saddlegan import Status
-from saddlegan._linalg import second_moment
 from saddlegan.errors import InputError, InputTypeError, SolveError
 from saddlegan.fit import QuadraticWGAN
 from saddlegan.fit._quadratic_program import solve_quadratic
+from saddlegan.moments._second_moment import second_moment
 from saddlegan.networks import MLP, PolynomialFeatures, ReLUFeatures
 
 DIGITS = load_digits().data

@@ -10,13 +10,13 @@ import torch
 from scipy.optimize import nnls
 
 from saddlegan import Status, fit
-from saddlegan._arrangements import cells, sweep
 from saddlegan.errors import InputError, SolveError
-from saddlegan.fit._relu_discrepancy import ascend, coupling_bound, relu_discrepancy
-from saddlegan.fit._relu_gaussian import match_gaussian
-from saddlegan.fit._relu_measure import solve_measure
-from saddlegan.fit._relu_points import match_points
-from saddlegan.fit._zonotope import project
+from saddlegan.fit.relu._arrangements import cells, sweep
+from saddlegan.fit.relu._discrepancy import ascend, coupling_bound, relu_discrepancy
+from saddlegan.fit.relu._gaussian import match_gaussian
+from saddlegan.fit.relu._measure import solve_measure
+from saddlegan.fit.relu._points import match_points
+from saddlegan.fit.relu._zonotope import project
 
 
 def all_pairs_of_patterns(X, G):

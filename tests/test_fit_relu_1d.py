@@ -10,8 +10,8 @@ import torch
 
 from saddlegan import Status, fit
 from saddlegan.errors import InputError, SolveError
-from saddlegan.fit._relu_1d import huber_discriminator, stop_loss_discrepancy, winsorise
-from saddlegan.fit._relu_1d_program import largest_fraction, linear_generator, mismatch, sorted_program
+from saddlegan.fit.relu._one_dimension import huber_discriminator, stop_loss_discrepancy, winsorise
+from saddlegan.fit.relu._one_dimension_program import largest_fraction, linear_generator, mismatch, sorted_program
 
 
 def brute_force(x, m, beta):

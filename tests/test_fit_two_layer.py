@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from saddlegan import Status, fit
-from saddlegan._arrangements import cells
 from saddlegan.errors import InputError
-from saddlegan.fit._two_layer_generator import _Search
+from saddlegan.fit.relu._arrangements import cells
+from saddlegan.fit.relu._two_layer_generator import _Search
 from saddlegan.networks import PolynomialFeatures, ReLUFeatures
 
 

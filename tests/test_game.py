@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from saddlegan import Game
-from saddlegan._best_response import squared_distance
 from saddlegan.errors import InputError, InputTypeError, ObjectiveError
 from saddlegan.game import PathNormPenalty, SecondMomentPenalty
 from saddlegan.networks import MLP, LinearGenerator, TwoLayerDiscriminator
 from saddlegan.objectives import OBJECTIVES
+from saddlegan.proximal import squared_distance
 
 
 def small_game(objective="vanilla", **options):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from saddlegan import _linalg
-from saddlegan._linalg import DenseMoment, RowMoment, moment_difference, second_moment
 from saddlegan.errors import InputError
+from saddlegan.moments import _second_moment as _linalg
+from saddlegan.moments._second_moment import DenseMoment, RowMoment, moment_difference, second_moment
 
 
 def data(n, d, dtype="float64", seed=0, offset=3.0):

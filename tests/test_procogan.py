@@ -11,8 +11,8 @@ from sklearn.datasets import load_digits
 
 from saddlegan import fit
 from saddlegan.errors import InputError, InputTypeError, SolveError
-from saddlegan.fit import _stages
-from saddlegan.fit._images import block_mean, enlarge
+from saddlegan.fit.progressive import _stages
+from saddlegan.fit.progressive._images import block_mean, enlarge
 from saddlegan.results import Status
 
 
@@ -242,7 +242,7 @@ def test_large_images_are_streamed(monkeypatch):
 
 
 def test_streaming_that_does_not_converge_says_so(monkeypatch):
-    from saddlegan import _streaming
+    from saddlegan.moments import _streaming
 
     monkeypatch.setattr(_stages, "GRAM_SIZE", 64)
     monkeypatch.setattr(_stages, "WIDE_ROWS", 8)

@@ -12,11 +12,12 @@ from PIL import Image
 
 from saddlegan import fit
 from saddlegan.errors import DataError, InputError, InputTypeError
-from saddlegan.fit import _stages
-from saddlegan.fit._images import block_mean
-from saddlegan.workbench import cli, pyramid
-from saddlegan.workbench.decoding import Crop, mean_bytes
-from saddlegan.workbench.pyramid import Pyramid, build
+from saddlegan.fit.progressive import _stages
+from saddlegan.fit.progressive._images import block_mean
+from saddlegan.workbench import cli
+from saddlegan.workbench.data import pyramid
+from saddlegan.workbench.data.decoding import Crop, mean_bytes
+from saddlegan.workbench.data.pyramid import Pyramid, build
 from test_procogan import pictures
 
 ROOT = Path(__file__).parents[1]
@@ -123,7 +124,7 @@ def test_a_killed_build_goes_on(folder, tmp_path):
 import os, sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT / "src")!r})
-from saddlegan.workbench import pyramid
+from saddlegan.workbench.data import pyramid
 pyramid.CHUNK = 4
 calls = 0
 def progress(label, done, total):

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from saddlegan import _gram, fit
-from saddlegan._engines import Journal, Passes, Serial, Threads
-from saddlegan._gram import add_gram, signed_bytes, symmetrised
-from saddlegan._lanczos import block_lanczos, random_block
-from saddlegan._streaming import StreamedMoment
-from saddlegan.fit import _images
-from saddlegan.fit._images import ArrayImages, ImageBlocks
+from saddlegan import fit
+from saddlegan.fit.progressive import _images
+from saddlegan.fit.progressive._images import ArrayImages, ImageBlocks
+from saddlegan.moments import _gram
+from saddlegan.moments._engines import Journal, Passes, Serial, Threads
+from saddlegan.moments._gram import add_gram, signed_bytes, symmetrised
+from saddlegan.moments._lanczos import block_lanczos, random_block
+from saddlegan.moments._streaming import StreamedMoment
 from test_procogan import pictures
 
 ROOT = Path(__file__).parents[1]
@@ -117,7 +118,8 @@ import numpy as np, torch, sys
 sys.path[:0] = [{src!r}, {tests!r}]
 torch.set_num_threads(1)
 from saddlegan import fit
-from saddlegan.fit import _images, _stages
+from saddlegan.fit.progressive import _images
+from saddlegan.fit.progressive import _stages
 from test_procogan import pictures
 _images.BLOCK_BYTES = 20_000
 _stages.GRAM_SIZE, _stages.WIDE_ROWS = 200, 8
@@ -137,7 +139,7 @@ def run_script(body, options="", command=(sys.executable,), **environment):
 
 
 def reference(monkeypatch):
-    from saddlegan.fit import _stages
+    from saddlegan.fit.progressive import _stages
 
     monkeypatch.setattr(_images, "BLOCK_BYTES", 20_000)
     monkeypatch.setattr(_stages, "GRAM_SIZE", 200)
@@ -199,7 +201,7 @@ def test_a_killed_fit_goes_on_with_the_same_bits(tmp_path, legs, monkeypatch):
     sums = tmp_path / "sums"
     body = f"""
 import os
-from saddlegan import _engines
+from saddlegan.moments import _engines
 _engines.SAVE_SECONDS = 0.0
 count = 0
 def progress(label, done, total):

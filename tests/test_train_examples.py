@@ -11,7 +11,7 @@ import torch
 
 from saddlegan import Game, networks, train
 from saddlegan.errors import InputError
-from saddlegan.workbench import players
+from saddlegan.workbench.runs import players
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

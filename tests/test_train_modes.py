@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from saddlegan.workbench import data as sources
-from saddlegan.workbench import loop
-from saddlegan.workbench.recipe import defaults_for, make_recipe
-from saddlegan.workbench.session import Session
+from saddlegan.workbench.data import sources
+from saddlegan.workbench.training import loop
+from saddlegan.workbench.training.recipe import defaults_for, make_recipe
+from saddlegan.workbench.training.session import Session
 
 STEPS = 500
 

@@ -11,8 +11,13 @@ import torch
 from saddlegan import certify, fit
 from saddlegan.errors import RunError
 from saddlegan.networks import MLP
-from saddlegan.workbench import cli, data, judged, players, report, runs
-from saddlegan.workbench.config import LatentSpec, RunConfig
+from saddlegan.workbench import cli
+from saddlegan.workbench.data import sources as data
+from saddlegan.workbench.report.scene import Scene
+from saddlegan.workbench.report.sections import equilibrium as judged
+from saddlegan.workbench.runs import folder as runs
+from saddlegan.workbench.runs import players
+from saddlegan.workbench.runs.config import LatentSpec, RunConfig
 
 FAST = ["--steps", "10", "--restarts", "1", "--batch-size", "32"]
 
@@ -119,7 +124,7 @@ def test_bad_requests_are_refused_in_one_line(tmp_path: Path, capsys: pytest.Cap
 def test_a_damaged_entry_is_named_and_an_absent_one_leaves_the_report_alone(tmp_path: Path) -> None:
     run = _trained(tmp_path / "run", "vanilla")
     assert judged.read(run) is None
-    assert judged.section(report.Scene(run, None)) is None
+    assert judged.section(Scene(run, None)) is None
     run.write_json("certificate.json", {"equilibrium": {"sentence": 3}})
     with pytest.raises(RunError, match=r"certificate\.json is damaged"):
         judged.read(run)

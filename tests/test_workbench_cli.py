@@ -16,8 +16,10 @@ from PIL import Image
 
 from saddlegan import fit
 from saddlegan.errors import SaddleganError
-from saddlegan.workbench import cli, data, runs
+from saddlegan.workbench import cli
 from saddlegan.workbench.commands import fit as fit_command
+from saddlegan.workbench.data import sources as data
+from saddlegan.workbench.runs import folder as runs
 
 
 def call(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, list[str], str]:
@@ -151,7 +153,7 @@ def test_data_lists_and_describes(capsys: pytest.CaptureFixture[str], tmp_path: 
 
 
 def test_a_terminal_gets_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("saddlegan.workbench.console.on_terminal", lambda: True)
+    monkeypatch.setattr("saddlegan.workbench.terminal.console.on_terminal", lambda: True)
     _, lines, _ = call(capsys, "data", "ring", "--n-samples", 20)
     assert "ring" in lines[0]
     assert any("largest variance" in line and "│" in line for line in lines)
@@ -181,12 +183,12 @@ def test_bad_data_is_refused_in_the_same_words(name: str, capsys: pytest.Capture
 
 
 BAD_OPTIONS = {
-    "negative beta": (["fit", "digits", "--beta", "-1"], "`beta` must be a finite number >= 0"),
-    "beta is nan": (["fit", "digits", "--beta", "nan"], "`beta` must be a finite number >= 0"),
+    "negative beta": (["fit", "digits", "--beta", "-1"], "`beta` must be a finite number of at least 0"),
+    "beta is nan": (["fit", "digits", "--beta", "nan"], "`beta` must be a finite number of at least 0"),
     "beta is a word": (["fit", "digits", "--beta", "small"], "`beta` must be"),
     "auto for linear": (["fit", "digits", "--model", "linear", "--beta", "auto"], "`beta` must be"),
     "beta too small": (["fit", "digits", "--beta", "0.001"], "the smallest feasible beta is"),
-    "no latents": (["fit", "digits", "--n-latent", "0"], "`n_latent` must be an integer >= 1"),
+    "no latents": (["fit", "digits", "--n-latent", "0"], "`n_latent` must be a whole number of at least 1"),
     "features": (["fit", "digits", "--features", "fourier:3"], "`features` must be"),
     "no features": (["fit", "digits", "--features", "relu:0"], "`features` must be"),
     "features with no latents": (["fit", "digits", "--features", "relu:4", "--n-latent", "0"], "`n_latent`"),
@@ -370,7 +372,7 @@ def test_interruption_leaves_nothing(
     def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("saddlegan.workbench.report.write", interrupt)
+    monkeypatch.setattr("saddlegan.workbench.report.page.write", interrupt)
     code, _, complaint = call(capsys, "fit", "ring", "--n-samples", 40, "--out", tmp_path / "run")
     assert (code, complaint) == (130, "error: interrupted\n")
     assert under(tmp_path) == []
@@ -386,9 +388,9 @@ def _environment() -> dict[str, str]:
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_kill_leaves_nothing(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from saddlegan.workbench import cli, report\n"
+        "import sys, time; from saddlegan.workbench import cli; from saddlegan.workbench.report import page\n"
         "def slow(run, **options): print('staged', flush=True); time.sleep(60)\n"
-        "report.write = slow; sys.argv[1:] = ['fit', 'ring', '--n-samples', '40', '--out', 'run']; cli.main()"
+        "page.write = slow; sys.argv[1:] = ['fit', 'ring', '--n-samples', '40', '--out', 'run']; cli.main()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=_environment()

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from saddlegan.errors import DataError, InputError
-from saddlegan.workbench import data, synthetic
-from saddlegan.workbench.config import DataSpec
+from saddlegan.workbench.data import sources as data
+from saddlegan.workbench.data import synthetic
+from saddlegan.workbench.data.spec import DataSpec
 
 
 def save_images(folder: Path, count: int = 6, size: tuple[int, int] = (5, 4), mode: str = "L") -> np.ndarray:

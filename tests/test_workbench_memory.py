@@ -10,7 +10,7 @@ import pytest
 COUNT = """
 import resource
 import torch
-from saddlegan.workbench import memory
+from saddlegan.workbench.training import memory
 if not memory.keep_freed():
     raise SystemExit(77)
 torch.set_num_threads(1)

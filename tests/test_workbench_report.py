@@ -17,9 +17,18 @@ from PIL import Image
 from browser import Page, find_chromium, open_page
 from saddlegan.errors import InputError, RunError
 from saddlegan.networks import MLP
-from saddlegan.workbench import certificates, cli, figures, html, pictures, players, report, runs, style
-from saddlegan.workbench import data as sources
-from saddlegan.workbench.config import LatentSpec, RunConfig
+from saddlegan.workbench import cli
+from saddlegan.workbench.data import sources
+from saddlegan.workbench.report import html
+from saddlegan.workbench.report import page as report
+from saddlegan.workbench.report.figures import pictures, style
+from saddlegan.workbench.report.figures import samples as figures
+from saddlegan.workbench.report.scene import Scene, Section, title_of
+from saddlegan.workbench.report.sections import every_run
+from saddlegan.workbench.runs import certificate as certificates
+from saddlegan.workbench.runs import folder as runs
+from saddlegan.workbench.runs import players
+from saddlegan.workbench.runs.config import LatentSpec, RunConfig
 
 needs_browser = pytest.mark.skipif(find_chromium() is None, reason="no Chromium found")
 
@@ -134,15 +143,13 @@ def test_html_is_escaped() -> None:
 
 
 def test_a_section_can_be_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def extra(scene: report.Scene) -> report.Section | None:
+    def extra(scene: Scene) -> Section | None:
         if scene.run.config.command != "train":
             return None
-        return report.Section("extra", "Extra & more", html.text(f"{len(scene.samples)} samples"), {"n": 1})
+        return Section("extra", "Extra & more", html.text(f"{len(scene.samples)} samples"), {"n": 1})
 
-    report._makers()  # the library's own, before the list is swapped
-    monkeypatch.setattr(report, "_MAKERS", list(report._MAKERS))
-    report.register(35, extra)
-    report.register(35, extra)
+    place = report.SECTIONS.index(every_run.samples) + 1
+    monkeypatch.setattr(report, "SECTIONS", (*report.SECTIONS[:place], extra, *report.SECTIONS[place:]))
     run = trained(tmp_path)
     page = report.write(run).read_text()
     assert page.count('<section id="extra"') == 1
@@ -218,7 +225,7 @@ def test_the_report_in_a_browser(source: str, tmp_path: Path) -> None:
     for width, dark in ((1200, False), (400, True)):
         page = open_page(alone, width=width, dark=dark)
         assert faults(page) == []
-        assert page.title == report.title_of(run)
+        assert page.title == title_of(run)
         assert len(page.images) >= 2
         assert "Real and generated" in page.text
 

@@ -20,8 +20,10 @@ from saddlegan.networks import (
     ReLUFeatures,
     TwoLayerDiscriminator,
 )
-from saddlegan.workbench import players, runs
-from saddlegan.workbench.config import DataSpec, LatentSpec, NetworkSpec, RunConfig, read_config
+from saddlegan.workbench.data.spec import DataSpec
+from saddlegan.workbench.runs import folder as runs
+from saddlegan.workbench.runs import players
+from saddlegan.workbench.runs.config import LatentSpec, NetworkSpec, RunConfig, read_config
 
 
 def config_for(G: nn.Module, D: nn.Module | None, *, n_latent: int = 2, d: int = 3) -> RunConfig:

@@ -18,12 +18,15 @@ import torch
 from kill_and_resume import session_for
 from saddlegan import train
 from saddlegan.errors import CheckpointError, InputError
+from saddlegan.metrics._modes import ModeMetrics, frechet_distance, mode_metrics
 from saddlegan.results import Step
-from saddlegan.workbench import checkpoints, cli, loop, runs, synthetic
-from saddlegan.workbench import data as sources
-from saddlegan.workbench.metrics import ModeMetrics, frechet_distance, mode_metrics
-from saddlegan.workbench.recipe import Recipe, defaults_for, make_recipe
-from saddlegan.workbench.session import Session, config_of
+from saddlegan.workbench import cli
+from saddlegan.workbench.data import sources, synthetic
+from saddlegan.workbench.runs import checkpoints
+from saddlegan.workbench.runs import folder as runs
+from saddlegan.workbench.training import loop
+from saddlegan.workbench.training.recipe import Recipe, defaults_for, make_recipe
+from saddlegan.workbench.training.session import Session, config_of
 
 SMALL = ["--set", "hidden=8", "--batch", "16", "--set", "points=8", "--n-samples", "200"]
 

@@ -13,10 +13,13 @@ import torch
 from saddlegan import Game, certify
 from saddlegan.results import Step
 from saddlegan.train import MixedLatent
-from saddlegan.workbench import cli, loop, runs, watched
-from saddlegan.workbench import data as sources
-from saddlegan.workbench.recipe import make_recipe
-from saddlegan.workbench.session import Session, config_of
+from saddlegan.workbench import cli
+from saddlegan.workbench.data import sources
+from saddlegan.workbench.runs import folder as runs
+from saddlegan.workbench.training import loop
+from saddlegan.workbench.training import watch as watched
+from saddlegan.workbench.training.recipe import make_recipe
+from saddlegan.workbench.training.session import Session, config_of
 
 OPTIONS = {
     "rule": "alternating",

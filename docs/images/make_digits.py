@@ -7,8 +7,9 @@ import numpy as np
 from PIL import Image
 
 from saddlegan import fit
-from saddlegan._linalg import second_moment
-from saddlegan.workbench import data, figures
+from saddlegan.moments._second_moment import second_moment
+from saddlegan.workbench.data import sources as data
+from saddlegan.workbench.report.figures import samples as figures
 
 HERE = Path(__file__).parent
 

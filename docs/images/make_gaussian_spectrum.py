@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from saddlegan.certify import GaussianW2Game
-from saddlegan.workbench import style
+from saddlegan.workbench.report.figures import style
 
 ETA = 1.7
 

@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from saddlegan import fit
-from saddlegan.workbench import pyramid
+from saddlegan.workbench.data import pyramid
 
 IMAGES = Path(__file__).parent
 COLUMNS, SIDE, GAP = 10, 64, 4

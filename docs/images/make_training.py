@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from saddlegan.workbench import data as sources
-from saddlegan.workbench import loop, memory, training_figures
-from saddlegan.workbench.metrics import HIGH_QUALITY, MODE_SAMPLES
-from saddlegan.workbench.recipe import make_recipe
-from saddlegan.workbench.session import Session
+from saddlegan.metrics._modes import HIGH_QUALITY, MODE_SAMPLES
+from saddlegan.workbench.data import sources
+from saddlegan.workbench.report.figures import training as training_figures
+from saddlegan.workbench.training import loop, memory
+from saddlegan.workbench.training.recipe import make_recipe
+from saddlegan.workbench.training.session import Session
 
 STEPS = 12_000  # the default
 HERE = Path(__file__).parent

@@ -9,12 +9,14 @@ else in the library negates a value.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from saddlegan.errors import InputError, InputTypeError
+from saddlegan import checks
+from saddlegan.errors import InputTypeError
+from saddlegan.modules import like
 from saddlegan.networks import TwoLayerDiscriminator
 from saddlegan.objectives import Objective, get
 
@@ -106,14 +108,12 @@ class Game:
         for name, player in (("G", G), ("D", D)):
             if not isinstance(player, nn.Module):
                 raise InputTypeError(f"`{name}` must be a torch.nn.Module, got {type(player).__name__}")
-        if isinstance(latent, bool) or not (isinstance(latent, int) or callable(latent)):
+        if isinstance(latent, (bool, str)) or latent is None:
             raise InputTypeError(f"`latent` must be a number or a callable n, generator -> z, got {latent!r}")
-        if isinstance(latent, int) and latent < 1:
-            raise InputError(f"`latent` must be at least 1, got {latent}")
         self.G = G
         self.D = D
         self.objective = get(objective)
-        self.latent = latent
+        self.latent: Latent = latent if callable(latent) else checks.count("latent", latent)
         self.generator_penalty = generator_penalty
         self.discriminator_penalty = discriminator_penalty
         self.fake_transform = fake_transform
@@ -146,13 +146,13 @@ class Game:
         Returns:
             Latents (n, k), or whatever the `latent` callable makes, moved to G's device.
         """
-        like = _reference_tensor(self.G)
+        reference = like(self.G)
         if isinstance(self.latent, int):
-            source = like.device if generator is None else generator.device
-            z = torch.randn(n, self.latent, generator=generator, dtype=like.dtype, device=source)
+            source = reference.device if generator is None else generator.device
+            z = torch.randn(n, self.latent, generator=generator, dtype=reference.dtype, device=source)
         else:
             z = self.latent(n, generator)
-        return z.to(like.device)
+        return z.to(reference.device)
 
     def value(self, x: Tensor, z: Tensor) -> Tensor:
         """V(G, D) on a batch, penalties included.
@@ -225,21 +225,3 @@ def _gradient(loss: Tensor, player: nn.Module) -> tuple[Tensor, ...]:
     if not parameters or not loss.requires_grad:
         return tuple(torch.zeros_like(p) for p in parameters)
     return torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-
-
-def set_gradients(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> None:
-    """Hand gradients to an optimiser, each laid out in memory like its parameter.
-
-    Fused optimisers read memory as if the gradient lay like the parameter; `autograd.grad` does not promise it.
-    """
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        same = gradient.stride() == parameter.stride()
-        parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
-
-
-def _reference_tensor(module: nn.Module) -> Tensor:
-    """Return a floating tensor of the module, which tells device and dtype; float32 on the CPU if it has none."""
-    for tensor in (*module.parameters(), *module.buffers()):
-        if tensor.is_floating_point():
-            return tensor
-    return torch.empty(0)

@@ -1,16 +1,17 @@
 """Door 3, `certify`: judge which equilibrium a pair is at."""
 
-from saddlegan._best_response import Norm, Search
 from saddlegan.certify._critical import critical_lambda
-from saddlegan.certify._exact import AbstractExactGame
-from saddlegan.certify._finite import MixedDiscriminator, MixedGenerator, matrix_game
-from saddlegan.certify._gaussian_game import GaussianW2Game
 from saddlegan.certify._generator_deviation import generator_deviation
 from saddlegan.certify._landscape import GradientNorms, PathAngle, game_spectrum, gradient_norms, path_angle
-from saddlegan.certify._registry import register
 from saddlegan.certify._spectrum import Spectrum
 from saddlegan.certify._verdict import duality_gap, nash, proximal, proximal_duality_gap, stackelberg
 from saddlegan.certify._watch import Watch
+from saddlegan.certify.exact._base import AbstractExactGame
+from saddlegan.certify.exact._finite import MixedDiscriminator, MixedGenerator, matrix_game
+from saddlegan.certify.exact._gaussian_game import GaussianW2Game
+from saddlegan.certify.exact._recognise import register
+from saddlegan.proximal import Norm
+from saddlegan.search import Search
 
 __all__ = [
     "AbstractExactGame",

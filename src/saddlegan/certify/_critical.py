@@ -8,13 +8,15 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from saddlegan._best_response import Norm, Search, warn_if_piecewise_linear
-from saddlegan.certify._judge import check_lam, judge_by_search, judge_exactly, prepare
-from saddlegan.certify._measure import Data, RandomState, untouched
 from saddlegan.certify._spectrum import Spectrum, summarise
+from saddlegan.certify.search._judge import check_lam, judge_by_search, judge_exactly, prepare
+from saddlegan.certify.search._measure import Data, untouched
+from saddlegan.checks import RandomState
 from saddlegan.errors import BudgetWarning, InputError
 from saddlegan.game import Game
+from saddlegan.proximal import Norm, warn_if_piecewise_linear
 from saddlegan.results import Certificate
+from saddlegan.search import Search
 
 LADDER = (0.0, 0.01, 0.1, 1.0, 10.0, math.inf)
 

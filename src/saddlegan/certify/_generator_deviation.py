@@ -6,10 +6,12 @@ import math
 
 from torch import nn
 
-from saddlegan._best_response import Norm, Search, warn_if_piecewise_linear
-from saddlegan.certify._judge import check_lam, prepare
-from saddlegan.certify._measure import Data, RandomState, untouched
+from saddlegan.certify.search._judge import check_lam, prepare
+from saddlegan.certify.search._measure import Data, untouched
+from saddlegan.checks import RandomState
 from saddlegan.game import Game
+from saddlegan.proximal import Norm, warn_if_piecewise_linear
+from saddlegan.search import Search
 
 
 def generator_deviation(

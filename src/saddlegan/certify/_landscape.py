@@ -14,10 +14,13 @@ import torch
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
 from torch import Tensor, nn
 
-from saddlegan._best_response import Batch, clone
-from saddlegan.certify._measure import Data, RandomState, as_generator, check, like, read, seed_all, untouched
+from saddlegan import checks
+from saddlegan.certify.search._measure import Data, check, read, seed_all, untouched
+from saddlegan.checks import RandomState
 from saddlegan.errors import InputError, SolveError
 from saddlegan.game import Game
+from saddlegan.modules import clone, like
+from saddlegan.search import Batch
 
 DENSE = 128  # up to this many parameters all eigenvalues are computed
 
@@ -85,7 +88,7 @@ def _flat(parts: Any) -> Tensor:
 
 
 def _batch(game: Game, data: Data, purpose: str, samples: int, random_state: RandomState) -> Batch:
-    generator = as_generator(random_state)
+    generator = checks.generator(random_state)
     X = read(data, rows=samples, generator=generator)
     check(game, X, purpose)
     rows = torch.randperm(X.shape[0], generator=generator)[:samples].to(X.device)

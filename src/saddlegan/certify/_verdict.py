@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
-from saddlegan._best_response import Norm, Search
-from saddlegan.certify._judge import judge
-from saddlegan.certify._measure import Data, RandomState
+from saddlegan.certify.search._judge import judge
+from saddlegan.certify.search._measure import Data
+from saddlegan.checks import RandomState
 from saddlegan.game import Game
+from saddlegan.proximal import Norm
 from saddlegan.results import Certificate
+from saddlegan.search import Search
 
 
 def nash(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import final
 
-from saddlegan._best_response import Norm, Search
-from saddlegan.certify._judge import check_lam
-from saddlegan.certify._measure import Data
+from saddlegan import checks
 from saddlegan.certify._verdict import proximal_duality_gap
-from saddlegan.errors import InputError
+from saddlegan.certify.search._judge import check_lam
+from saddlegan.certify.search._measure import Data
 from saddlegan.game import Game
+from saddlegan.proximal import Norm
 from saddlegan.results import Certificate
+from saddlegan.search import Search
 
 
 @final
@@ -61,11 +62,8 @@ class Watch:
         search: Search | None = None,
         random_state: int = 0,
     ) -> None:
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise InputError(f"`every` must be a whole number of at least 1, got {every!r}")
-        if below is not None and math.isnan(below):
-            raise InputError("`below` must be a number or None, got NaN")
-        self._game, self._data, self._every, self._below = game, data, every, below
+        self._game, self._data, self._every = game, data, checks.count("every", every)
+        self._below = None if below is None else checks.number("below", below, least=-math.inf)
         self._norm: Norm = norm
         self._lam, self._search, self._seed = check_lam(lam, norm), search, random_state
         self.history: list[tuple[int, Certificate]] = []

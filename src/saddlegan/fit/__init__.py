@@ -2,13 +2,13 @@
 
 from saddlegan.fit._discrepancy import discrepancy
 from saddlegan.fit._function_space import function_space
-from saddlegan.fit._images import AbstractImages, ImageBatches
 from saddlegan.fit._linear import LinearWGAN
 from saddlegan.fit._polynomial import PolynomialWGAN
-from saddlegan.fit._procogan import ProCoGAN
 from saddlegan.fit._quadratic import QuadraticWGAN
-from saddlegan.fit._relu import ReLUWGAN
-from saddlegan.fit._two_layer_generator import TwoLayerFit, two_layer_generator
+from saddlegan.fit.progressive._estimator import ProCoGAN
+from saddlegan.fit.progressive._images import AbstractImages, ImageBatches
+from saddlegan.fit.relu._estimator import ReLUWGAN
+from saddlegan.fit.relu._two_layer_generator import TwoLayerFit, two_layer_generator
 
 __all__ = [
     "AbstractImages",

@@ -4,47 +4,21 @@ from __future__ import annotations
 
 import abc
 import math
-from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from saddlegan._linalg import as_tensor
+from saddlegan import checks
+from saddlegan.checks import RandomState
 from saddlegan.errors import InputError, InputTypeError
 from saddlegan.game import Game, PathNormPenalty, SecondMomentPenalty
+from saddlegan.moments._second_moment import as_tensor
 from saddlegan.results import Solution
-
-RandomState = int | np.random.RandomState | torch.Generator | None
-
-
-def torch_generator(random_state: RandomState) -> torch.Generator:
-    """Turn scikit-learn's `random_state` into a torch generator; the global generators are never touched.
-
-    Args:
-        random_state: a seed, a numpy RandomState (one draw is taken from it), a torch.Generator (used as it is), or
-            None for fresh entropy.
-
-    Raises:
-        InputTypeError: anything else.
-    """
-    if isinstance(random_state, torch.Generator):
-        return random_state
-    generator = torch.Generator()
-    if random_state is None:
-        generator.seed()
-    elif isinstance(random_state, np.random.RandomState):
-        generator.manual_seed(int(random_state.randint(2**31 - 1)))
-    elif isinstance(random_state, Integral) and not isinstance(random_state, bool):
-        generator.manual_seed(int(random_state))
-    else:
-        raise InputTypeError(
-            f"`random_state` must be an int, a numpy RandomState, a torch.Generator or None, got {random_state!r}"
-        )
-    return generator
 
 
 def read_data(estimator: BaseEstimator, X: Any, *, reset: bool, min_samples: int = 1) -> Any:
@@ -56,6 +30,8 @@ def read_data(estimator: BaseEstimator, X: Any, *, reset: bool, min_samples: int
         InputError: not two-dimensional, empty, too few rows, complex, or NaN or infinity.
         InputTypeError: a type that cannot be read (a sparse matrix, say).
     """
+    if isinstance(X, DataLoader):
+        X = checks.rows(X)
     if isinstance(X, Tensor):
         _check_tensor(estimator, X, reset=reset, min_samples=min_samples)
         return X.detach()
@@ -85,20 +61,14 @@ def _check_tensor(estimator: Any, X: Tensor, *, reset: bool, min_samples: int) -
         raise InputError("`X` contains NaN or infinity; clean it first")
 
 
-def check_beta(beta: object, *, auto: bool) -> None:
-    """Refuse a `beta` that is not a finite number >= 0 (or, if `auto`, the word "auto")."""
+def check_beta(beta: object, *, auto: bool) -> float | Literal["auto"]:
+    """Read a `beta`: a finite number of at least 0 or, if `auto`, the word "auto"."""
     if auto and isinstance(beta, str) and beta == "auto":
-        return
-    number = isinstance(beta, Real) and not isinstance(beta, bool)
-    if not number or not 0 <= float(beta) < math.inf:  # type: ignore[arg-type]
-        choices = "a finite number >= 0" + (' or "auto"' if auto else "")
-        raise InputError(f"`beta` must be {choices}, got {beta!r}")
-
-
-def check_count(name: str, count: object, *, least: int = 1) -> None:
-    """Refuse a count that is not an integer >= `least`."""
-    if not isinstance(count, Integral) or isinstance(count, bool) or int(count) < least:
-        raise InputError(f"`{name}` must be an integer >= {least}, got {count!r}")
+        return "auto"
+    try:
+        return checks.number("beta", beta)
+    except InputError as error:
+        raise InputError(str(error).replace(", got", ' or "auto", got') if auto else str(error)) from None
 
 
 def like(X: Any, value: Tensor) -> Any:
@@ -176,7 +146,7 @@ class AbstractWGAN(BaseEstimator, abc.ABC):
             NotFittedError: `fit` was not called.
         """
         check_is_fitted(self, "generator_")
-        check_count("n", n)
+        n = checks.count("n", n)
         with torch.no_grad():
-            fake = self.generator_(self.game_.sample_latent(int(n), torch_generator(random_state)))
+            fake = self.generator_(self.game_.sample_latent(int(n), checks.generator(random_state)))
         return like(self.mean_, fake)

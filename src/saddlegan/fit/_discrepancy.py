@@ -10,12 +10,14 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from saddlegan._linalg import as_tensor, column_mean, moment_difference, second_moment
+from saddlegan import checks
+from saddlegan.checks import RandomState
 from saddlegan.errors import InputError
-from saddlegan.fit._base import RandomState, check_count, like, read_data, torch_generator
+from saddlegan.fit._base import like, read_data
 from saddlegan.fit._polynomial_discrepancy import polynomial_discrepancy
-from saddlegan.fit._relu_1d import stop_loss_discrepancy
-from saddlegan.fit._relu_discrepancy import relu_discrepancy
+from saddlegan.fit.relu._discrepancy import relu_discrepancy
+from saddlegan.fit.relu._one_dimension import stop_loss_discrepancy
+from saddlegan.moments._second_moment import as_tensor, column_mean, moment_difference, second_moment
 from saddlegan.results import Discrepancy
 
 Kind = Literal["linear", "quadratic", "polynomial", "relu"]
@@ -75,7 +77,7 @@ def discrepancy(
     elif kind == "polynomial":
         return _of_kind(X, polynomial_difference(X, G, a=a, b=b))
     elif kind == "relu":
-        check_count("n_starts", n_starts)
+        n_starts = checks.count("n_starts", n_starts)
         return _of_kind(X, _relu(X, G, thresholds=thresholds, n_starts=n_starts, random_state=random_state))
     else:
         value, witness = moment_difference(second_moment(X, center=center), second_moment(G, center=center))
@@ -85,7 +87,7 @@ def discrepancy(
 def _relu(X: Any, G: Any, *, thresholds: bool, n_starts: int, random_state: RandomState) -> Discrepancy:
     x, g = as_tensor(X).double(), as_tensor(G).double()
     if not thresholds:
-        return relu_discrepancy(x, g, n_starts=n_starts, generator=torch_generator(random_state))
+        return relu_discrepancy(x, g, n_starts=n_starts, generator=checks.generator(random_state))
     if x.shape[1] != 1:
         raise InputError(
             f"`thresholds` is for samples of one column, got {x.shape[1]}; append a constant column to both instead"

@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from saddlegan import checks
 from saddlegan.errors import InputError
-from saddlegan.fit._base import check_count
 from saddlegan.objectives import Objective, get
 from saddlegan.results import Solution, Status
 
@@ -69,9 +69,8 @@ def function_space(
     """
     rule = get(objective)
     saddle = rule.require_lagrangian("function_space")
-    check_count("steps", steps)
-    if not (isinstance(step_size, (int, float)) and math.isfinite(step_size) and step_size > 0):
-        raise InputError(f"`step_size` must be a positive number, got {step_size!r}")
+    steps = checks.count("steps", steps)
+    step_size = checks.positive("step_size", step_size)
     if schedule not in get_args(Schedule):
         raise InputError(f"`schedule` must be one of {', '.join(get_args(Schedule))}, got {schedule!r}")
     p_d, p_g = _masses(p_data, "p_data"), _masses(p_init, "p_init")

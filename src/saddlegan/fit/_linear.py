@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saddlegan._linalg import column_mean, floating
 from saddlegan.fit._base import AbstractWGAN, check_beta, read_data
+from saddlegan.moments._second_moment import column_mean, floating
 from saddlegan.networks import LinearGenerator, TwoLayerDiscriminator
 from saddlegan.results import Solution, Status
 
@@ -105,9 +105,8 @@ class LinearWGAN(AbstractWGAN):
             InputError: X or `beta` is unusable.
         """
         del y
-        check_beta(self.beta, auto=False)
+        beta = float(check_beta(self.beta, auto=False))
         X = read_data(self, X, reset=True, min_samples=2)
-        beta = float(self.beta)
         sample_mean = column_mean(X)
         kind = torch.empty(0, dtype=floating(X), device=sample_mean.device)
         origin = sample_mean if self.center else torch.zeros_like(sample_mean)

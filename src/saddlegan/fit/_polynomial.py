@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from numbers import Real
+import math
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 
-from saddlegan._linalg import floating, second_moment
+from saddlegan import checks
 from saddlegan.errors import InputError
 from saddlegan.fit._base import AbstractWGAN, check_beta, read_data
 from saddlegan.fit._polynomial_program import SEMIDEFINITE_SIZE, solve_polynomial
+from saddlegan.moments._second_moment import floating, second_moment
 from saddlegan.networks import LinearGenerator, TwoLayerDiscriminator
 
 Solver = Literal["auto", "semidefinite", "closed-form"]
@@ -74,8 +75,10 @@ class PolynomialWGAN(AbstractWGAN):
             SolveError: it was not solved.
         """
         del y
-        check_beta(self.beta, auto=False)
-        a, b, c = (_number(name, value) for name, value in (("a", self.a), ("b", self.b), ("c", self.c)))
+        beta = float(check_beta(self.beta, auto=False))
+        a, b, c = (
+            checks.number(name, value, least=-math.inf) for name, value in (("a", self.a), ("b", self.b), ("c", self.c))
+        )
         if a == 0.0:
             raise InputError("`a` must not be 0: without t^2 the discriminator is linear, use LinearWGAN")
         if self.solver not in get_args(Solver):
@@ -83,7 +86,7 @@ class PolynomialWGAN(AbstractWGAN):
         X = read_data(self, X, reset=True, min_samples=2)
         centred = second_moment(X, center=True)
         mean = centred.mean.cpu().numpy()
-        d, beta = len(mean), float(self.beta)
+        d = len(mean)
         covariance = centred.matvec(torch.eye(d, dtype=torch.float64, device=centred.mean.device)).cpu().numpy()
         moment = 0.5 * (covariance + covariance.T) + np.outer(mean, mean)
         semidefinite = d <= SEMIDEFINITE_SIZE if self.solver == "auto" else self.solver == "semidefinite"
@@ -117,9 +120,3 @@ class PolynomialWGAN(AbstractWGAN):
             n_latent=generator.n_latent,
         )
         return self
-
-
-def _number(name: str, value: object) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool) or not np.isfinite(float(value)):
-        raise InputError(f"`{name}` must be a finite number, got {value!r}")
-    return float(value)

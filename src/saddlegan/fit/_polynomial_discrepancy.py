@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from saddlegan._trust_region import minimise
+from saddlegan.moments._trust_region import minimise
 from saddlegan.results import Discrepancy
 
 

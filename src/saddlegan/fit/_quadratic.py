@@ -13,20 +13,19 @@ from sklearn.base import DensityMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from saddlegan._linalg import AbstractSecondMoment, floating, second_moment, working_dtype
+from saddlegan import checks
+from saddlegan.checks import RandomState
 from saddlegan.errors import InputError, InputTypeError
 from saddlegan.fit._base import (
     AbstractWGAN,
-    RandomState,
     check_beta,
-    check_count,
     like,
     plain_tensor,
     read_data,
-    torch_generator,
 )
 from saddlegan.fit._features import feature_moments
 from saddlegan.fit._quadratic_program import QuadraticOptimum, solve_quadratic
+from saddlegan.moments._second_moment import AbstractSecondMoment, floating, second_moment, working_dtype
 from saddlegan.networks import FeatureGenerator, LinearGenerator, TwoLayerDiscriminator
 from saddlegan.results import Solution, Status
 
@@ -110,9 +109,9 @@ class QuadraticWGAN(DensityMixin, AbstractWGAN):
             SolveError: the eigensolver failed.
         """
         del y
-        check_count("n_latent", self.n_latent)
-        check_count("n_moment_latents", self.n_moment_latents, least=2)
-        check_beta(self.beta, auto=True)
+        n_latent = checks.count("n_latent", self.n_latent)
+        draws = checks.count("n_moment_latents", self.n_moment_latents, least=2)
+        beta = check_beta(self.beta, auto=True)
         if self.features is not None and not callable(self.features):
             raise InputTypeError(f"`features` must be None, a module or a callable, got {self.features!r}")
         X = read_data(self, X, reset=True, min_samples=2)
@@ -120,10 +119,12 @@ class QuadraticWGAN(DensityMixin, AbstractWGAN):
         tolerance = 1e-9 if working_dtype(X) == torch.float64 else 1e-5
         kind = torch.empty(0, dtype=floating(X), device=moment.mean.device)
         if self.features is None:
-            optimum = solve_quadratic(moment, n_latent=self.n_latent, beta=self.beta, tolerance=tolerance)
-            solution, generator = optimum.solution, _linear_generator(optimum, moment.mean, self.n_latent, kind)
+            optimum = solve_quadratic(moment, n_latent=n_latent, beta=beta, tolerance=tolerance)
+            solution, generator = optimum.solution, _linear_generator(optimum, moment.mean, n_latent, kind)
         else:
-            optimum, solution, generator = self._solve_features(self.features, moment, kind, tolerance)
+            optimum, solution, generator = self._solve_features(
+                self.features, moment, kind, tolerance, n_latent=n_latent, beta=beta, draws=draws
+            )
         mean = moment.mean.to(kind)
         self._keep(
             X,
@@ -134,7 +135,7 @@ class QuadraticWGAN(DensityMixin, AbstractWGAN):
             origin=mean,
             components=optimum.components.to(kind),
             eigenvalues=optimum.eigenvalues.to(kind),
-            n_latent=self.n_latent,
+            n_latent=n_latent,
         )
         return self
 
@@ -144,15 +145,17 @@ class QuadraticWGAN(DensityMixin, AbstractWGAN):
         moment: AbstractSecondMoment,
         kind: Tensor,
         tolerance: float,
+        *,
+        n_latent: int,
+        beta: float | str,
+        draws: int,
     ) -> tuple[QuadraticOptimum, Solution, FeatureGenerator]:
         if isinstance(features, nn.Module):
             features = copy.deepcopy(features).to(kind.device, kind.dtype).eval().requires_grad_(False)
-        moments = feature_moments(
-            features, self.n_latent, self.n_moment_latents, torch_generator(self.random_state), kind
-        )
+        moments = feature_moments(features, n_latent, draws, checks.generator(self.random_state), kind)
         covariance = moments.second - torch.outer(moments.mean, moments.mean)
         S = covariance if self.center else moments.second
-        optimum = solve_quadratic(moment, n_latent=self.n_latent, beta=self.beta, feature_moment=S, tolerance=tolerance)
+        optimum = solve_quadratic(moment, n_latent=n_latent, beta=beta, feature_moment=S, tolerance=tolerance)
         solution = optimum.solution
         if moments.half_difference is not None:
             # W^T E W is d x d; with the QR factor of W^T its spectrum is that of a k x k matrix
@@ -161,7 +164,7 @@ class QuadraticWGAN(DensityMixin, AbstractWGAN):
             solution = dataclasses.replace(
                 solution,
                 status=Status.ESTIMATED,
-                stats={**solution.stats, "moment_error": error, "moment_latents": self.n_moment_latents},
+                stats={**solution.stats, "moment_error": error, "moment_latents": draws},
             )
         generator = FeatureGenerator(
             features,

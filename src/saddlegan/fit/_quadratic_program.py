@@ -9,8 +9,8 @@ import time
 import torch
 from torch import Tensor
 
-from saddlegan._linalg import AbstractSecondMoment
 from saddlegan.errors import InputError, SolveError
+from saddlegan.moments._second_moment import AbstractSecondMoment
 from saddlegan.results import Solution, Status
 
 
@@ -50,7 +50,7 @@ def solve_quadratic(
         P* = sum_i (lambda_i - beta)_+ v_i v_i^T,    W* = U_S sigma^(-1/2) (lambda - beta)_+^(1/2) V^T
 
     Args:
-        moment: M, from `saddlegan._linalg.second_moment`.
+        moment: M, from `saddlegan.moments._second_moment.second_moment`.
         n_latent: k when the features are the latents themselves (S = I).
         beta: right side of the constraint, or "auto" for the smallest feasible one, lambda_{k+1}.
         feature_moment: S = E phi phi^T (m, m); k is then its rank. None means S = I.

@@ -4,20 +4,20 @@ The user keeps the loop and calls `rule.step(x)`; `AbstractRule` says what all r
 """
 
 from saddlegan.networks import spectral_normalise
-from saddlegan.train._alternating import Alternating
-from saddlegan.train._average import MovingAverage
-from saddlegan.train._extragradient import Extragradient
-from saddlegan.train._latents import MixedLatent
-from saddlegan.train._noise import InstanceNoise
-from saddlegan.train._optimistic import Optimistic
-from saddlegan.train._penalties import R1, GradientPenalty, WeightClipping
-from saddlegan.train._primal_dual import PrimalDual, kernel_density
-from saddlegan.train._proximal import Proximal
-from saddlegan.train._replicas import ReplicaLatent, Replicas
-from saddlegan.train._rule import AbstractRule
-from saddlegan.train._simultaneous import Simultaneous
-from saddlegan.train._unrolled import Unrolled
-from saddlegan.train._w2gan import CTransform, QuadraticPotential
+from saddlegan.train.parts._average import MovingAverage
+from saddlegan.train.parts._latents import MixedLatent
+from saddlegan.train.parts._noise import InstanceNoise
+from saddlegan.train.parts._penalties import R1, GradientPenalty, WeightClipping
+from saddlegan.train.parts._replicas import ReplicaLatent, Replicas
+from saddlegan.train.parts._w2_transform import CTransform, QuadraticPotential
+from saddlegan.train.rules._alternating import Alternating
+from saddlegan.train.rules._base import AbstractRule
+from saddlegan.train.rules._extragradient import Extragradient
+from saddlegan.train.rules._optimistic import Optimistic
+from saddlegan.train.rules._primal_dual import PrimalDual, kernel_density
+from saddlegan.train.rules._proximal import Proximal
+from saddlegan.train.rules._simultaneous import Simultaneous
+from saddlegan.train.rules._unrolled import Unrolled
 
 RULES: dict[str, type[AbstractRule]] = {
     "simultaneous": Simultaneous,

@@ -14,8 +14,8 @@ from typing import Annotated
 import typer
 
 from saddlegan.errors import SaddleganError
-from saddlegan.workbench import console
 from saddlegan.workbench.commands import certify, compare, data, explore, fit, report, sample, train
+from saddlegan.workbench.terminal import console
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 

@@ -6,8 +6,9 @@ import shlex
 import time
 from pathlib import Path
 
-from saddlegan.workbench import console
 from saddlegan.workbench.commands import _options as options
+from saddlegan.workbench.commands._summary import summary
+from saddlegan.workbench.terminal import console
 
 
 def fit_progressive(
@@ -26,9 +27,8 @@ def fit_progressive(
     shape = options.parse_image_shape(image_shape)
     sides, components = (options.parse_numbers(name, given[name]) for name in ("--resolutions", "--n-components"))
     box = options.parse_crop(given["--crop"])
-    from saddlegan.workbench import progressive
-    from saddlegan.workbench.commands.fit import summary
-    from saddlegan.workbench.decoding import Crop
+    from saddlegan.workbench.commands import _progressive_fit as progressive
+    from saddlegan.workbench.data.decoding import Crop
 
     words = ["saddlegan", "fit", source, "--progressive"]
     for name, text in given.items():

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from saddlegan.errors import InputError
-from saddlegan.workbench import console
 from saddlegan.workbench.commands import _options as options
+from saddlegan.workbench.terminal import console
 
 
 def certify(
@@ -38,8 +38,10 @@ def certify(
         if not weight >= 0:
             raise InputError(f"`lam` must be at least 0, got {weight}")
     from saddlegan.certify import Search
-    from saddlegan.workbench import data as sources
-    from saddlegan.workbench import judged, report, runs
+    from saddlegan.workbench.data import sources
+    from saddlegan.workbench.report import page as report
+    from saddlegan.workbench.report.sections import equilibrium as judged
+    from saddlegan.workbench.runs import folder as runs
 
     search = Search(steps=steps, restarts=restarts, batch_size=batch_size, learning_rate=learning_rate)
     opened = runs.Run.open(run)

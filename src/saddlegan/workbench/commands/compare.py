@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from saddlegan.errors import InputError
-from saddlegan.workbench import console
+from saddlegan.workbench.terminal import console
 
 
 def compare(
@@ -20,8 +20,9 @@ def compare(
         raise InputError("`RUN` must be given at least twice; one run has its own report")
     if out.suffix.lower() != ".png":
         raise InputError(f"`out` must end in .png, got {out}")
-    from saddlegan.workbench import trained, training_figures
-    from saddlegan.workbench.runs import Run, write_atomic
+    from saddlegan.workbench.report.figures import training as training_figures
+    from saddlegan.workbench.report.sections import trained
+    from saddlegan.workbench.runs.folder import Run, write_atomic
 
     lines: dict[str, list[dict[str, Any]]] = {}
     models: dict[str, str] = {}

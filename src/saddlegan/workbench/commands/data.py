@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from saddlegan.workbench import console
 from saddlegan.workbench.commands import _options as options
+from saddlegan.workbench.terminal import console
 
 SHOWN = 100
 
@@ -24,7 +24,7 @@ def data(
     ] = None,
 ) -> None:
     """List the built-in data, or describe DATA: shape, range, mean and spread."""
-    from saddlegan.workbench import synthetic
+    from saddlegan.workbench.data import synthetic
 
     if source is None:
         console.facts("Built-in data", [(name, entry.line) for name, entry in synthetic.SOURCES.items()])
@@ -32,9 +32,9 @@ def data(
         return
     options.check_seed(seed)
     shape = options.parse_image_shape(image_shape)
-    from saddlegan._linalg import second_moment
-    from saddlegan.workbench import data as sources
-    from saddlegan.workbench import export
+    from saddlegan.moments._second_moment import second_moment
+    from saddlegan.workbench.data import sources
+    from saddlegan.workbench.report import export
 
     if out is not None:
         export.check_ending(out)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from saddlegan.workbench import console
 from saddlegan.workbench.commands import _options as options
+from saddlegan.workbench.terminal import console
 
 
 def explore(
@@ -16,6 +16,7 @@ def explore(
     out: Annotated[Path | None, typer.Option("--out", help="Page to write [RUN/explorer.html].")] = None,
 ) -> None:
     """Write the explorer of RUN: samples, latents and beta to play with, in one page that opens offline."""
-    from saddlegan.workbench import explorer, runs
+    from saddlegan.workbench.report import explorer
+    from saddlegan.workbench.runs import folder as runs
 
     console.say(str(explorer.write(runs.Run.open(run), out)))

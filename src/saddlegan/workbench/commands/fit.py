@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from saddlegan.errors import InputError
-from saddlegan.workbench import console
 from saddlegan.workbench.commands import _options as options
+from saddlegan.workbench.commands._summary import summary
+from saddlegan.workbench.terminal import console
 
 if TYPE_CHECKING:
     from saddlegan.networks import AbstractFeatures
-    from saddlegan.results import Solution
-    from saddlegan.workbench.data import Data
+    from saddlegan.workbench.data.sources import Data
 
 MAX_FEATURES = 20_000  # beyond that the features' k x k moment fills the memory
 SPECTRUM_SIZE = 1024  # up to this width the whole spectrum is drawn, above it what the solver computed
@@ -84,9 +84,13 @@ def fit(
 
     from saddlegan import fit as door
     from saddlegan.results import as_dict
-    from saddlegan.workbench import data as sources
-    from saddlegan.workbench import export, players, report, runs
-    from saddlegan.workbench.config import LatentSpec, RunConfig
+    from saddlegan.workbench.data import sources
+    from saddlegan.workbench.report import export
+    from saddlegan.workbench.report import page as report
+    from saddlegan.workbench.report.scene import title_of
+    from saddlegan.workbench.runs import folder as runs
+    from saddlegan.workbench.runs import players
+    from saddlegan.workbench.runs.config import LatentSpec, RunConfig
 
     level = parse_beta(beta, model)
     runs.check_destination(out, overwrite=overwrite)
@@ -126,7 +130,7 @@ def fit(
         run.write_json("certificate.json", {"solution": as_dict(solution), "spectrum": spectrum})
         export.write_preview(run)
         report.write(run, data=data)
-    console.facts(report.title_of(run), summary(solution, seconds=time.perf_counter() - started))
+    console.facts(title_of(run), summary(solution, seconds=time.perf_counter() - started))
     console.say(str(out / "report.html"))
 
 
@@ -157,7 +161,6 @@ def parse_features(text: str, *, n_latent: int, seed: int) -> AbstractFeatures |
     """
     from torch import Generator
 
-    from saddlegan.fit._base import check_count
     from saddlegan.networks import PolynomialFeatures, ReLUFeatures
 
     kind, _, argument = text.partition(":")
@@ -165,7 +168,9 @@ def parse_features(text: str, *, n_latent: int, seed: int) -> AbstractFeatures |
         return None
     if kind not in ("relu", "polynomial") or not argument.isdecimal() or not 0 < int(argument) <= MAX_FEATURES:
         raise InputError(f"`features` must be none, relu:NUMBER or polynomial:DEGREE, such as relu:256, got {text!r}")
-    check_count("n_latent", n_latent)
+    from saddlegan import checks
+
+    n_latent = checks.count("n_latent", n_latent)
     if kind == "relu":
         return ReLUFeatures(n_latent, int(argument), generator=Generator().manual_seed(seed))
     if math.comb(n_latent + int(argument), n_latent) > MAX_FEATURES:
@@ -175,25 +180,9 @@ def parse_features(text: str, *, n_latent: int, seed: int) -> AbstractFeatures |
 
 def spectrum_of(data: Data, computed: Any, *, center: bool) -> list[float]:
     """All eigenvalues where the matrix is small, so that the report can show what was left out; else those computed."""
-    from saddlegan._linalg import second_moment
+    from saddlegan.moments._second_moment import second_moment
 
     d = data.X.shape[1]
     if d > SPECTRUM_SIZE:
         return computed.tolist()
     return second_moment(data.X, center=center).eigenpairs(d).values.tolist()
-
-
-def summary(solution: Solution, *, seconds: float) -> list[tuple[str, str]]:
-    """What a user reads when the solve is done."""
-    rows = [
-        ("status", solution.status.value),
-        ("value (primal)", f"{solution.value:.9g}"),
-        ("bound (dual)", f"{solution.bound:.9g}"),
-        ("gap", f"{solution.gap:.2g}"),
-        ("beta", f"{solution.stats['beta']:.9g}"),
-        ("primal residual", f"{solution.stats['primal_residual']:.2g}"),
-        ("dual residual", f"{solution.stats['dual_residual']:.2g}"),
-    ]
-    if "moment_error" in solution.stats:
-        rows.append(("feature moment error", f"{solution.stats['moment_error']:.2g}"))
-    return [*rows, ("seconds", f"{seconds:.2f}, with data and report")]

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from saddlegan.workbench import console
 from saddlegan.workbench.commands import _options as options
+from saddlegan.workbench.terminal import console
 
 
 def sample(
@@ -19,7 +19,8 @@ def sample(
 ) -> None:
     """Draw samples from the generator of RUN; the same seed gives the same file."""
     options.check_seed(seed)
-    from saddlegan.workbench import export, runs
+    from saddlegan.workbench.report import export
+    from saddlegan.workbench.runs import folder as runs
 
     export.check_ending(out)
     opened = runs.Run.open(run)

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from saddlegan.errors import InputError
-from saddlegan.workbench import console
 from saddlegan.workbench.commands import _options as options
+from saddlegan.workbench.terminal import console
 
 if TYPE_CHECKING:
-    from saddlegan.workbench.data import Data
-    from saddlegan.workbench.loop import Ending
-    from saddlegan.workbench.runs import Run
-    from saddlegan.workbench.session import Session
-    from saddlegan.workbench.watched import Watched
+    from saddlegan.workbench.data.sources import Data
+    from saddlegan.workbench.runs.folder import Run
+    from saddlegan.workbench.training.loop import Ending
+    from saddlegan.workbench.training.session import Session
+    from saddlegan.workbench.training.watch import Watched
 
 TRAINING_SAMPLES = 100_000  # drawn from a synthetic source: far more than the modes can be told from
 
@@ -109,14 +109,13 @@ def train(
     out = options.default_out(out, source)
     options.check_seed(seed)
     shape = options.parse_image_shape(image_shape)
-    from saddlegan.workbench import runs
+    from saddlegan.workbench.runs import folder as runs
 
     runs.check_destination(out, overwrite=overwrite)
     from saddlegan import objectives
-    from saddlegan.workbench import data as sources
-    from saddlegan.workbench import synthetic
-    from saddlegan.workbench.recipe import defaults_for, make_recipe
-    from saddlegan.workbench.session import Session, config_of
+    from saddlegan.workbench.data import sources, synthetic
+    from saddlegan.workbench.training.recipe import defaults_for, make_recipe
+    from saddlegan.workbench.training.session import Session, config_of
 
     if objective is not None:
         objectives.get(objective)
@@ -167,11 +166,11 @@ def parse_settings(words: list[str]) -> dict[str, Any]:
 
 
 def _go_on(path: Path, *, at: int | None, stop_when: str | None, tensorboard: bool) -> None:
-    from saddlegan.workbench import data as sources
-    from saddlegan.workbench import loop
-    from saddlegan.workbench.recipe import make_recipe
-    from saddlegan.workbench.runs import Run
-    from saddlegan.workbench.session import Session
+    from saddlegan.workbench.data import sources
+    from saddlegan.workbench.runs.folder import Run
+    from saddlegan.workbench.training import loop
+    from saddlegan.workbench.training.recipe import make_recipe
+    from saddlegan.workbench.training.session import Session
 
     run = Run.open(path)
     if run.config.command != "train":
@@ -185,7 +184,7 @@ def _go_on(path: Path, *, at: int | None, stop_when: str | None, tensorboard: bo
 
 
 def _callbacks(stop_when: str | None) -> list[Any]:
-    from saddlegan.workbench.loop import StopWhen
+    from saddlegan.workbench.training.loop import StopWhen
 
     return [] if stop_when is None else [StopWhen(stop_when)]
 
@@ -193,7 +192,7 @@ def _callbacks(stop_when: str | None) -> list[Any]:
 def _watched(session: Session, data: Data) -> Watched | None:
     if session.recipe.certify_every == 0:
         return None
-    from saddlegan.workbench.watched import Watched
+    from saddlegan.workbench.training.watch import Watched
 
     return Watched(session, data)
 
@@ -201,8 +200,11 @@ def _watched(session: Session, data: Data) -> Watched | None:
 def _train(
     run: Run, session: Session, data: Data, *, callbacks: list[Any], watched: Watched | None, tensorboard: bool
 ) -> None:
-    from saddlegan.workbench import callbacks as watching
-    from saddlegan.workbench import export, loop, memory, report
+    from saddlegan.workbench.report import export
+    from saddlegan.workbench.report import page as report
+    from saddlegan.workbench.report.scene import title_of
+    from saddlegan.workbench.training import callbacks as watching
+    from saddlegan.workbench.training import loop, memory
 
     memory.keep_freed()
     if tensorboard:
@@ -221,12 +223,12 @@ def _train(
     _save_replicas(run, session)
     export.write_preview(run)
     report.write(run, data=data)
-    console.facts(report.title_of(run), summary(run, ending))
+    console.facts(title_of(run), summary(run, ending))
     _say_ending(run, ending)
 
 
 def _save_replicas(run: Run, session: Any) -> None:
-    from saddlegan.workbench.players import state_bytes
+    from saddlegan.workbench.runs.players import state_bytes
 
     if session.recipe.seeds > 1:
         for number, G in enumerate(session.generators()):

@@ -1,0 +1,1 @@
+"""Games with exact best responses: they can be proved."""

@@ -1,0 +1,1 @@
+"""Best deviations by search, measured on held-out samples: they can be refuted."""

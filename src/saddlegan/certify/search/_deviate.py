@@ -1,0 +1,262 @@
+"""Best deviations by gradient search: the discriminator's, the generator's, the generator's on the proximal value."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from saddlegan.certify.search._measure import SELECT, Splits, block_values, mean_value
+from saddlegan.game import Game
+from saddlegan.modules import clone, frozen
+from saddlegan.proximal import Norm, proximal_value
+from saddlegan.search import Ascent, Batch, Found, Search, apply, ascend, best_of, perturbed
+
+FAR = 1.0  # noise of a far inner start, in units of each tensor's root mean square
+ADVERSARIAL = (0.5, 0.999)  # Adam's decays where two players move, as in training
+WARM = 1 / 8  # share of the steps that the inner discriminator takes before the generator moves
+POLISH = 5  # inner steps before a generator on its way is scored, in units of `inner_steps`
+
+
+@dataclasses.dataclass(frozen=True)
+class Deviation:
+    """One player's best deviation found.
+
+    Attributes:
+        player: the deviating copy, in evaluation mode.
+        gains: held-out gains by block.
+        curve: (step, gain on the selection sample) of the start that won.
+        settled: whether that search had settled.
+        growth: what the last quarter of that search, and of an inner maximum, still added.
+        slack: what an unfinished inner maximum may still take off the gain; 0 where there is none.
+    """
+
+    player: nn.Module
+    gains: Tensor
+    curve: tuple[tuple[int, float], ...]
+    settled: bool
+    growth: float
+    slack: float
+
+
+class Arena:
+    """The pair as it stands, frozen, with the samples on which deviations are searched, chosen and measured.
+
+    Args:
+        game: the user's pair; only copied.
+        splits: the samples.
+        search: settings.
+        generator: source of batches and perturbations.
+    """
+
+    def __init__(self, game: Game, splits: Splits, *, search: Search, generator: torch.Generator) -> None:
+        self.G, self.D = frozen(game.G), frozen(game.D)
+        self.game = game.replace(G=self.G, D=self.D)
+        self.trainable_G, self.trainable_D = clone(game.G), clone(game.D)
+        self.splits, self.search, self.generator = splits, search, generator
+        self._graph = game.generator_penalty is not None or game.discriminator_penalty is not None
+        self.select_value = self._mean(self.game.value, splits.select)
+        self.held_out_value = self._blocks(self.game.value, splits.held_out)
+
+    def _fixed(self, G: nn.Module, batch: Batch) -> tuple[Game, Batch]:
+        """The game with G's samples in place of latents, which saves G's work while only D moves."""
+        if self.game.generator_penalty is not None:  # it may look into G itself
+            return self.game.replace(G=G), batch
+        with torch.no_grad():
+            fakes = torch.cat([G(z) for z in batch[1].split(SELECT)])
+        return self.game.replace(G=nn.Identity()), (batch[0], fakes)
+
+    def _mean(self, value: Callable[[Tensor, Tensor], Tensor], batch: Batch) -> float:
+        return mean_value(value, batch, graph=self._graph)
+
+    def _blocks(self, value: Callable[[Tensor, Tensor], Tensor], batch: Batch) -> Tensor:
+        return block_values(value, batch, graph=self._graph)
+
+    def draw(self) -> Batch:
+        """Return a batch of the search sample with fresh latents."""
+        return self._batch(self.splits.search), self.game.sample_latent(self.search.batch_size, self.generator)
+
+    def discriminator(self) -> Deviation:
+        """Search max_D V(G, D)."""
+
+        def value(D: nn.Module, x: Tensor, z: Tensor) -> Tensor:
+            return self.game.replace(D=D).value(x, z)
+
+        selecting, select = self._fixed(self.G, self.splits.select)
+        measuring, held_out = self._fixed(self.G, self.splits.held_out)
+
+        def score(D: nn.Module) -> float:
+            return self._mean(selecting.replace(D=D).value, select) - self.select_value
+
+        found = best_of(
+            self._starts(self.trainable_D, discriminator=True),
+            value,
+            score,
+            self.draw,
+            search=self.search,
+            project=self.search.project_discriminator,
+        )
+        player = frozen(found.player)
+        gains = self._blocks(measuring.replace(D=player).value, held_out) - self.held_out_value
+        return Deviation(player, gains, found.curve, found.settled, found.slack, 0.0)
+
+    def generator_on_value(self, *, known: Sequence[nn.Module] = ()) -> Deviation:
+        """Search min_G V(G, D); `known` are further generators to try."""
+
+        def loss(G: nn.Module, x: Tensor, z: Tensor) -> Tensor:
+            return -self.game.replace(G=G).value(x, z)
+
+        def score(G: nn.Module) -> float:
+            return self.select_value - self._mean(self.game.replace(G=G).value, self.splits.select)
+
+        found = best_of(
+            self._starts(self.trainable_G, discriminator=False),
+            loss,
+            score,
+            self.draw,
+            search=self.search,
+            project=self.search.project_generator,
+        )
+        player = frozen(max([found.player, *known], key=score))
+        gains = self.held_out_value - self._blocks(self.game.replace(G=player).value, self.splits.held_out)
+        return Deviation(player, gains, found.curve, found.settled, found.slack, 0.0)
+
+    def generator_on_proximal(
+        self, *, lam: float, norm: Norm, known: Sequence[nn.Module] = (), cautious: bool = True
+    ) -> Deviation:
+        """Search min_G V_lam(G, D), equation (3).
+
+        A persistent inner discriminator follows the generator. The generators that win are then given a full inner
+        maximum.
+
+        Args:
+            lam: weight of the proximal term, finite.
+            norm: its distance.
+            known: further generators to try, such as those found at a smaller lam.
+            cautious: search the inner maximum on the very sample on which the generator is scored. One that fits its
+                sample is too large rather than too small, so that no gain is exaggerated by an inner discriminator
+                that failed to generalise: right for verdicts. Otherwise it is searched, chosen and measured on
+                different samples, as the discriminator's own deviation is: right for a gap, the difference of both.
+        """
+        outcomes = [
+            self._follow(start, self._rate(index), lam=lam, norm=norm)
+            for index, start in enumerate(self._starts(self.trainable_G, discriminator=False))
+        ]
+        candidates = [(frozen(outcome.player), warm) for outcome, warm in outcomes]
+        candidates += [(player, self.trainable_D) for player in known]
+
+        def judged(number: int, batch: Batch) -> tuple[Tensor, Found]:
+            return self._proximal_gains(*candidates[number], batch, lam=lam, norm=norm, cautious=cautious)
+
+        chosen = 0
+        if len(candidates) > 1:
+            scores = [float(judged(number, self.splits.select)[0].mean()) for number in range(len(candidates))]
+            chosen = scores.index(max(scores))
+        gains, inner = judged(chosen, self.splits.held_out)
+        outcome = outcomes[min(chosen, len(outcomes) - 1)][0]
+        settled = outcome.settled and inner.settled
+        return Deviation(candidates[chosen][0], gains, outcome.curve, settled, outcome.slack + inner.slack, inner.slack)
+
+    def _follow(self, start: nn.Module, rate: float, *, lam: float, norm: Norm) -> tuple[Found, nn.Module]:
+        """Descend V(G, D') with D' kept near the inner maximum of equation (3); return the generator and D'."""
+        D = clone(self.trainable_D).train()
+        climb = Ascent(
+            D,
+            learning_rate=self.search.learning_rate,
+            betas=ADVERSARIAL,
+            project=self.search.project_discriminator,
+        )
+
+        def follow(G: nn.Module, steps: int) -> None:
+            for _ in range(steps):
+                game, (x, z) = self._fixed(G, self.draw())
+                climb(proximal_value(game.replace(D=D), self.D, x, z, lam=lam, norm=norm))
+
+        def loss(G: nn.Module, x: Tensor, z: Tensor) -> Tensor:
+            follow(G, self.search.inner_steps)
+            return -self.game.replace(G=G, D=D).value(x, z)
+
+        def score(G: nn.Module) -> float:
+            follow(G, POLISH * self.search.inner_steps)
+            D.eval()
+            value = self._mean(self._proximal(G, D, lam=lam, norm=norm), self.splits.select)
+            D.train()
+            return self.select_value - max(value, self._mean(self.game.replace(G=G).value, self.splits.select))
+
+        # a discriminator that lags would make the first generators look best, one far ahead gives them no slope
+        follow(clone(start).train(), max(1, round(WARM * self.search.steps)))
+        found = ascend(
+            start,
+            loss,
+            score,
+            self.draw,
+            search=self.search,
+            learning_rate=rate,
+            project=self.search.project_generator,
+            betas=ADVERSARIAL,
+        )
+        return found, D
+
+    def _proximal_gains(
+        self, G: nn.Module, warm: nn.Module, batch: Batch, *, lam: float, norm: Norm, cautious: bool
+    ) -> tuple[Tensor, Found]:
+        """V(G*, D*) - V_lam(G, D*) by block; see `generator_on_proximal` for where the inner maximum is searched."""
+        game, sample = self._fixed(G, batch)
+
+        def proximal(D: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+            played = game.replace(D=D)
+            return lambda x, z: proximal_value(played, self.D, x, z, lam=lam, norm=norm)
+
+        def value(D: nn.Module, x: Tensor, z: Tensor) -> Tensor:
+            return proximal(D)(x, z)
+
+        scored = sample if cautious else self._fixed(G, self.splits.select)[1]
+
+        def score(D: nn.Module) -> float:
+            return self._mean(proximal(D), scored)
+
+        def draw() -> Batch:
+            return (self._batch(sample[0]), self._batch(sample[1])) if cautious else self._fixed(G, self.draw())[1]
+
+        starts = [warm, *[self.trainable_D] * min(2, self.search.restarts)]
+        if self.search.restarts > 2:  # far starts, for an inner problem that is not concave
+            starts += [self._near(self.trainable_D, FAR, discriminator=True), self._mirrored()]
+        if self.search.restarts == 1:
+            starts = [max(starts, key=lambda D: score(frozen(D)))]
+        inner = best_of(starts, value, score, draw, search=self.search, project=self.search.project_discriminator)
+        unmoved = self._blocks(game.value, sample)
+        reached = self._blocks(proximal(inner.player), sample)
+        pair = self._blocks(self.game.value, batch)
+        return pair - (reached if float(reached.mean()) > float(unmoved.mean()) else unmoved), inner
+
+    def _proximal(self, G: nn.Module, D: nn.Module, *, lam: float, norm: Norm) -> Callable[[Tensor, Tensor], Tensor]:
+        game = self.game.replace(G=G, D=D)
+        return lambda x, z: proximal_value(game, self.D, x, z, lam=lam, norm=norm)
+
+    def _batch(self, sample: Tensor) -> Tensor:
+        rows = torch.randint(sample.shape[0], (self.search.batch_size,), generator=self.generator)
+        return sample[rows.to(sample.device)]
+
+    def _rate(self, index: int) -> float:
+        return self.search.learning_rate * (10.0 if index % 3 == 2 else 1.0)
+
+    def _starts(self, player: nn.Module, *, discriminator: bool) -> list[nn.Module]:
+        size, others = self.search.perturbation, self.search.restarts - 1
+        return [player, *(self._near(player, size, discriminator=discriminator) for _ in range(others))]
+
+    def _near(self, player: nn.Module, size: float, *, discriminator: bool) -> nn.Module:
+        return self._projected(perturbed(player, size, self.generator), discriminator=discriminator)
+
+    def _mirrored(self) -> nn.Module:
+        """Discriminator with every trainable parameter negated."""
+        D = clone(self.trainable_D)
+        with torch.no_grad():
+            for parameter in D.parameters():
+                if parameter.requires_grad:
+                    parameter.neg_()
+        return self._projected(D, discriminator=True)
+
+    def _projected(self, player: nn.Module, *, discriminator: bool) -> nn.Module:
+        return apply(self.search.project_discriminator if discriminator else self.search.project_generator, player)

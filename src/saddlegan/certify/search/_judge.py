@@ -1,0 +1,231 @@
+"""From gains to verdicts: exactly where best responses are known, by search elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from saddlegan import checks
+from saddlegan.certify.exact._base import AbstractExactGame
+from saddlegan.certify.exact._recognise import recognise
+from saddlegan.certify.search._deviate import Arena, Deviation
+from saddlegan.certify.search._measure import (
+    Data,
+    check,
+    gain_of,
+    read,
+    seed_all,
+    split,
+    untouched,
+)
+from saddlegan.checks import RandomState
+from saddlegan.errors import BudgetWarning, InputError
+from saddlegan.game import Game
+from saddlegan.proximal import Norm, warn_if_piecewise_linear
+from saddlegan.results import Certificate, Status
+from saddlegan.search import Search
+
+
+def check_lam(lam: float, norm: Norm) -> float:
+    """Return lam as a float, or refuse it or the norm."""
+    if norm not in get_args(Norm):
+        raise InputError(f"`norm` must be one of {', '.join(get_args(Norm))}, got {norm!r}")
+    return checks.number("lam", lam, infinite=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A pair that was checked, with its data; the exact class it belongs to, if any."""
+
+    game: Game
+    X: Tensor
+    exact: AbstractExactGame | None
+    search: Search
+    generator: torch.Generator
+
+    def arena(self) -> Arena:
+        """Split the data and freeze the pair; the random draws of a search begin here."""
+        seed_all(self.generator.initial_seed())
+        splits = split(self.game, self.X, batch_size=self.search.batch_size, generator=self.generator)
+        return Arena(self.game, splits, search=self.search, generator=self.generator)
+
+
+def prepare(
+    game: Game, data: Data, purpose: str, *, search: Search | None, random_state: RandomState, exact: bool
+) -> Prepared:
+    """Check the pair and read its data."""
+    search = Search() if search is None else search
+    generator = checks.generator(random_state)
+    X = read(data, rows=search.samples, generator=generator)
+    check(game, X, purpose)
+    return Prepared(game, X, recognise(game, X) if exact else None, search, generator)
+
+
+def judge_exactly(kind: str, exact: AbstractExactGame, *, lam: float) -> Certificate | None:
+    """Judge by exact best responses and nestedness; None where these leave the question open.
+
+    A Nash pair is proximal for every lam; a pair whose discriminator is not a best response, or whose generator is
+    not Stackelberg, is proximal for none.
+    """
+    value, tolerance = exact.value, exact.tolerance
+    discriminator = exact.best_discriminator_value - value
+    generator = value - exact.best_generator_value
+    stats = {"value": value, "tolerance": tolerance, "lam": lam, **exact.stats}
+    is_nash = discriminator <= tolerance and generator <= tolerance
+    if math.isinf(lam) or is_nash:
+        verdict = "proved" if is_nash else "refuted"
+        if not math.isinf(lam):
+            stats["argument"] = "a Nash equilibrium is proximal for every lam; its Nash gains bound the proximal ones"
+        return _certificate(kind, generator, discriminator, "exact", verdict, 0.0, Status.OPTIMAL, stats)
+    leader = exact.stackelberg_value
+    if leader is not None:
+        stackelberg = value - leader  # signed: negative where D is not a best response
+        refuted = discriminator > tolerance or exact.best_discriminator_value - leader > tolerance
+        if lam == 0:
+            verdict = "refuted" if refuted else "proved"
+            return _certificate(kind, stackelberg, discriminator, "exact", verdict, 0.0, Status.OPTIMAL, stats)
+        if refuted:
+            stats["argument"] = "not a Stackelberg equilibrium, hence not proximal; the gains are those at lam = 0"
+            return _certificate(kind, stackelberg, discriminator, "lower", "refuted", 0.0, Status.OPTIMAL, stats)
+    elif discriminator > tolerance:
+        stats["argument"] = "the discriminator has a better response, whatever lam is; the generator's gain is unknown"
+        return _certificate(kind, 0.0, discriminator, "lower", "refuted", 0.0, Status.OPTIMAL, stats)
+    return None
+
+
+SETTLED = 0.05  # share of a gap that its searches may still have been growing by, all together, at a fixed budget
+FAR_RESTARTS = 3  # starts from which on the search of an inner maximum includes a far one
+
+
+def judge_by_search(
+    kind: str,
+    arena: Arena,
+    *,
+    lam: float,
+    norm: Norm,
+    tests: int = 2,
+    discriminator: Deviation | None = None,
+    known: Sequence[nn.Module] = (),
+    fixed_budget: bool = False,
+) -> tuple[Certificate, nn.Module]:
+    """Judge by searched deviations; return the certificate and the generator's best deviation."""
+    value = float(arena.held_out_value.mean())
+    if not math.isfinite(value):
+        stats = {"value": value, "lam": lam, "settings": describe(arena.search)}
+        empty = _certificate(kind, math.nan, math.nan, "none", "not refuted", math.nan, Status.NON_FINITE, stats)
+        return empty, arena.G
+    up = arena.discriminator() if discriminator is None else discriminator
+    if math.isinf(lam):
+        down = arena.generator_on_value(known=known)
+    else:
+        down = arena.generator_on_proximal(lam=lam, norm=norm, known=known, cautious=not fixed_budget)
+    level = arena.search.significance / tests
+    gains = {
+        name: gain_of(found.gains, value=value, tolerance=arena.search.tolerance, significance=level, slack=found.slack)
+        for name, found in (("discriminator", up), ("generator", down))
+    }
+    total = gain_of(up.gains + down.gains, value=value, tolerance=0.0, significance=level)
+    # fewer starts hold no far one: an inner maximum in another corner is missed, and the generator's gain is not real
+    trusted = math.isinf(lam) or arena.search.restarts >= FAR_RESTARTS
+    refuted = gains["discriminator"].significant or (trusted and gains["generator"].significant)
+    growth = up.growth + down.growth
+    settled = growth <= SETTLED * abs(total.mean) if fixed_budget else up.settled and down.settled
+    finite = math.isfinite(total.mean)
+    status = (Status.SETTLED if settled else Status.BUDGET_SPENT) if finite else Status.NON_FINITE
+    if not (settled or refuted or fixed_budget):
+        warnings.warn(
+            f"{kind}: {Status.BUDGET_SPENT.value}: Search(steps={2 * arena.search.steps}), for instance",
+            BudgetWarning,
+            stacklevel=4,
+        )
+    stats: dict[str, Any] = {
+        "value": value,
+        "lam": lam,
+        "norm": norm,
+        "standard_errors": {name: gain.standard_error for name, gain in gains.items()},
+        "thresholds": {name: gain.threshold for name, gain in gains.items()},
+        "curves": {"discriminator": up.curve, "generator": down.curve},
+        "inner_slack": down.slack,
+        "growth": growth,
+        "samples": {"search": len(arena.splits.search), "held_out": len(arena.splits.held_out[0])},
+        "settings": describe(arena.search),
+    }
+    # on the proximal value a deviation is judged by an inner search, which bounds nothing strictly
+    bound = "lower" if finite and (math.isinf(lam) or gains["discriminator"].significant) else "none"
+    certificate = _certificate(
+        kind,
+        gains["generator"].mean,
+        gains["discriminator"].mean,
+        bound,
+        "refuted" if refuted else "not refuted",
+        total.standard_error,
+        status,
+        stats,
+    )
+    return certificate, down.player
+
+
+def describe(search: Search) -> dict[str, Any]:
+    """Settings in plain types."""
+    settings = {field.name: getattr(search, field.name) for field in dataclasses.fields(search)}
+    for name in ("project_generator", "project_discriminator"):
+        settings[name] = None if settings[name] is None else repr(settings[name])
+    return settings
+
+
+def _certificate(
+    kind: str,
+    generator: float,
+    discriminator: float,
+    bound: Any,
+    verdict: Any,
+    error: float,
+    status: Status,
+    stats: dict[str, Any],
+) -> Certificate:
+    return Certificate(
+        kind=kind,
+        gap=generator + discriminator,
+        generator_gain=generator,
+        discriminator_gain=discriminator,
+        bound=bound,
+        verdict=verdict,
+        standard_error=error,
+        status=status,
+        stats=stats,
+    )
+
+
+def judge(
+    kind: str,
+    game: Game,
+    data: Data,
+    *,
+    lam: float,
+    norm: Norm,
+    search: Search | None,
+    random_state: RandomState,
+    exact: bool,
+    fixed_budget: bool = False,
+) -> Certificate:
+    lam = check_lam(lam, norm)
+    with untouched(data):
+        prepared = prepare(
+            game, data, f"`certify.{kind.replace(' ', '_')}`", search=search, random_state=random_state, exact=exact
+        )
+        if prepared.exact is not None:
+            certificate = judge_exactly(kind, prepared.exact, lam=lam)
+            if certificate is not None:
+                return certificate
+        if 0 < lam < math.inf:
+            warn_if_piecewise_linear(game.D, norm)
+        if fixed_budget:
+            budget = dataclasses.replace(prepared.search, restarts=1, patience=prepared.search.evaluations + 1)
+            prepared = dataclasses.replace(prepared, search=budget)
+        return judge_by_search(kind, prepared.arena(), lam=lam, norm=norm, fixed_budget=fixed_budget)[0]

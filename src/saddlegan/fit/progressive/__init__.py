@@ -1,0 +1,1 @@
+"""ProCoGAN: images at several resolutions, one exact solve a stage."""

@@ -1,0 +1,225 @@
+"""Theory 1.4: the WGAN with a two-layer ReLU discriminator."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from saddlegan import checks
+from saddlegan.checks import RandomState
+from saddlegan.errors import InputError, SolveError
+from saddlegan.fit._base import AbstractWGAN, check_beta, read_data
+from saddlegan.fit.relu._gaussian import match_gaussian
+from saddlegan.fit.relu._measure import solve_measure
+from saddlegan.fit.relu._one_dimension import huber_discriminator, winsorise
+from saddlegan.fit.relu._one_dimension_program import linear_generator
+from saddlegan.fit.relu._points import MatchedPoints, match_points, relaxation_bound
+from saddlegan.moments._second_moment import as_tensor, floating
+from saddlegan.networks import LinearGenerator, PointGenerator, TwoLayerDiscriminator
+from saddlegan.results import Solution, Status
+
+MEASURE_TOLERANCE = 5e-4  # relative gap of the global bound
+GeneratorKind = Literal["free", "linear"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fitted:
+    generator: nn.Module
+    discriminator: TwoLayerDiscriminator
+    n_latent: int
+    solution: Solution
+
+
+class ReLUWGAN(AbstractWGAN):
+    """The WGAN with a two-layer ReLU discriminator.
+
+        minimise E ||G(z)||^2   subject to   sup over ||u|| <= 1 of | E (x^T u)_+ - E (G(z)^T u)_+ |  <=  beta
+
+    | data | generator | what is solved |
+    |---|---|---|
+    | d = 1, neurons with free thresholds | free | winsorisation: exact, closed form, O(n log n) |
+    | d = 1, neurons with free thresholds | linear, g = z w + b | exact, a quadratic program in (w, b) |
+    | d = 2, no thresholds | free, n points | local optimum beside a global bound that is nearly tight |
+    | d > 2, no thresholds | free, n points | local optimum; constraint searched, bound from a relaxation |
+    | d >= 2, no thresholds | linear, g = W^T z | convex in W^T W; cuts by a search |
+
+    For thresholds in d >= 2 append a constant column to the data: they then count in ||u|| <= 1.
+
+    Args:
+        beta: right side of the constraint, in data units (a mean, not the sum over rows).
+        generator: "free" for one point per row of data, "linear" for Gaussian latents times a matrix.
+        n_latent: length of the linear generator's latent; None for as many as the optimum needs.
+        random_state: seed for the search directions (d >= 2).
+
+    Attributes:
+        beta_: the right side used.
+        mean_: zeros (d,).
+        components_: the discriminator's directions u_j in rows (k, d).
+        eigenvalues_: their weights |v_j| (k,).
+        generator_: `networks.PointGenerator` or `networks.LinearGenerator`.
+        discriminator_: `networks.TwoLayerDiscriminator`.
+        solution_: `Solution`; its status says what is global, `bound` is a bound on the global optimum.
+        game_: the `Game` that the pair plays.
+
+    References:
+        [S22] theorem on ReLU discriminators; theory 1.4.
+
+    Example:
+        >>> model = ReLUWGAN(beta=0.05).fit([[1.0], [-1.0]])
+        >>> sorted(model.generator_.points.flatten().tolist()), round(model.solution_.bound, 9)
+        ([-0.9, 0.9], 0.81)
+    """
+
+    def __init__(
+        self,
+        beta: float = 0.1,
+        generator: GeneratorKind = "free",
+        n_latent: int | None = None,
+        random_state: RandomState = None,
+    ) -> None:
+        self.beta = beta
+        self.generator = generator
+        self.n_latent = n_latent
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: object = None) -> ReLUWGAN:
+        """Solve the WGAN for data X (n, d); `y` is ignored.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            InputError: X or a parameter is unusable, or no such generator satisfies the constraint.
+            SolveError: a solver did not reach a usable answer.
+            MissingExtraError: a linear generator in d >= 2 needs cvxpy.
+        """
+        del y
+        beta = float(check_beta(self.beta, auto=False))
+        if self.generator not in get_args(GeneratorKind):
+            raise InputError(f"`generator` must be 'free' or 'linear', got {self.generator!r}")
+        n_latent = None if self.n_latent is None else checks.count("n_latent", self.n_latent)
+        X = read_data(self, X, reset=True, min_samples=2)
+        rows = as_tensor(X)
+        kind = torch.empty(0, dtype=floating(X), device=rows.device)
+        rows = rows.double()
+        if rows.shape[1] > 1 and beta == 0.0:
+            raise InputError("`beta` must be positive for data of two or more columns, got 0")
+        solve = {
+            ("free", True): _free_1d,
+            ("linear", True): _linear_1d,
+            ("free", False): _free,
+            ("linear", False): _linear,
+        }[self.generator, rows.shape[1] == 1]
+        fitted = solve(rows, beta, n_latent, checks.generator(self.random_state))
+        discriminator = fitted.discriminator.to(kind)
+        self._keep(
+            X,
+            fitted.generator.to(kind),
+            discriminator,
+            fitted.solution,
+            beta=beta,
+            origin=torch.zeros(rows.shape[1]).to(kind),
+            components=discriminator.directions,
+            eigenvalues=discriminator.outer.abs(),
+            n_latent=fitted.n_latent,
+        )
+        return self
+
+
+def _free_1d(X: Tensor, beta: float, n_latent: int | None, generator: torch.Generator) -> _Fitted:
+    del n_latent, generator
+    result = winsorise(X[:, 0], beta)
+    return _Fitted(PointGenerator(result.points[:, None]), huber_discriminator(result), 1, result.solution)
+
+
+def _linear_1d(X: Tensor, beta: float, n_latent: int | None, generator: torch.Generator) -> _Fitted:
+    del generator
+    result = linear_generator(X[:, 0].cpu().numpy(), beta)
+    G = LinearGenerator(n_latent or 1, 1, generator=torch.Generator(), dtype=torch.float64).to(X.device)
+    with torch.no_grad():
+        G.weight.zero_()
+        G.weight[0, 0] = result.scale
+        G.mean.fill_(result.shift)
+    signs = torch.as_tensor(result.signs)[:, None]
+    D = _discriminator(signs, torch.as_tensor(result.weights), -signs[:, 0] * torch.as_tensor(result.thresholds))
+    return _Fitted(G, D.to(X.device), G.n_latent, result.solution)
+
+
+def _free(X: Tensor, beta: float, n_latent: int | None, generator: torch.Generator) -> _Fitted:
+    """Points from the measure's optimum, or from the data where equal weights leave the constraint."""
+    del n_latent
+    if X.shape[1] > 2:
+        return _free_above(X, beta, generator)
+    measure = solve_measure(X, beta=beta, tolerance=MEASURE_TOLERANCE, generator=generator)
+    found: MatchedPoints | None = None
+    with contextlib.suppress(SolveError):
+        found = match_points(X, measure.points(len(X)), beta=beta, generator=generator)
+    if found is None or found.solution.stats["primal_residual"] > 0.0:
+        found = match_points(X, X, beta=beta, generator=generator)
+    solution = found.solution
+    bound = max(solution.bound, measure.bound)
+    solution = dataclasses.replace(
+        solution, bound=bound, gap=solution.value - bound, stats={**solution.stats, "measure_value": measure.radius**2}
+    )
+    return _points(found, solution)
+
+
+def _free_above(X: Tensor, beta: float, generator: torch.Generator) -> _Fitted:
+    """Points from the data; should the search end infeasible, from data that are shrunk until (1) holds for certain."""
+    with contextlib.suppress(SolveError):
+        found = match_points(X, X, beta=beta, generator=generator)
+        if found.solution.stats["primal_residual"] <= 0.0:
+            return _points(found, found.solution)
+    spread = float(torch.linalg.matrix_norm(X, 2)) / len(X) ** 0.5  # E (x^T u)_+ is at most (u^T M u)^(1/2)
+    points = X * max(0.0, 1.0 - beta / max(spread, beta))
+    value, bound = float(points.square().sum(1).mean()), relaxation_bound(X, beta, generator)
+    stats = {"beta": beta, "primal_residual": 0.0, "upper_residual": 0.0, "dual_residual": 0.0, "shrunk": True}
+    solution = Solution(value, bound, value - bound, Status.FEASIBLE, stats)
+    return _Fitted(PointGenerator(points), _discriminator(X[:0], X[:0, 0], None), 1, solution)
+
+
+def _points(found: MatchedPoints, solution: Solution) -> _Fitted:
+    return _Fitted(PointGenerator(found.points), _discriminator(found.directions, found.outer, None), 1, solution)
+
+
+def _linear(X: Tensor, beta: float, n_latent: int | None, generator: torch.Generator) -> _Fitted:
+    result = match_gaussian(X, beta=beta, generator=generator)
+    values, vectors = torch.linalg.eigh(result.covariance)
+    values, vectors = values.flip(0), vectors.flip(1)
+    rank = max(1, int((values > 1e-7 * values[0].clamp_min(1e-300)).sum()))
+    k = rank if n_latent is None else n_latent
+    if k < rank:
+        raise InputError(f"`n_latent` must be at least {rank}, the rank of the optimal covariance, got {k}")
+    d = X.shape[1]
+    G = LinearGenerator(k, d, generator=torch.Generator(), dtype=torch.float64).to(X.device)
+    with torch.no_grad():
+        G.weight.zero_()
+        G.weight[:rank] = (values[:rank].clamp_min(0).sqrt() * vectors[:, :rank]).T
+        G.mean.zero_()
+    # u^T P u moves 4 pi phi(u) times as fast as phi(u): the chain rule turns a multiplier into a neuron's weight
+    phi = ((result.directions @ result.covariance * result.directions).sum(1) / (2.0 * torch.pi)).sqrt()
+    neurons = 4.0 * torch.pi * phi * result.multipliers
+    return _Fitted(G, _discriminator(result.directions, neurons, None), k, result.solution)
+
+
+def _discriminator(directions: Tensor, outer: Tensor, bias: Tensor | None) -> TwoLayerDiscriminator:
+    d = directions.shape[1]
+    D = TwoLayerDiscriminator(
+        d,
+        max(1, len(outer)),
+        activation="relu",
+        bias=bias is not None,
+        generator=torch.Generator(),
+        dtype=torch.float64,
+    ).to(directions.device)
+    if len(outer):
+        with torch.no_grad():
+            D.directions.copy_(directions)
+            D.outer.copy_(outer)
+            if D.bias is not None and bias is not None:
+                D.bias.copy_(bias)
+    return D

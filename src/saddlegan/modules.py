@@ -1,0 +1,74 @@
+"""What the library does with anybody's module: copies, averages, modes, gradients, its device and dtype."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def like(module: nn.Module) -> Tensor:
+    """Return a floating tensor of the module, which tells device and dtype; float32 on the CPU if it has none."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.is_floating_point():
+            return tensor
+    return torch.empty(0)
+
+
+def clone(module: nn.Module) -> nn.Module:
+    """Deep copy without gradients; modules that keep a computed tensor as an attribute (old weight norms) work too."""
+    computed = {
+        id(entry): entry.detach().clone()
+        for part in module.modules()
+        for entry in vars(part).values()
+        if isinstance(entry, Tensor) and entry.grad_fn is not None
+    }
+    twin = copy.deepcopy(module, computed)
+    for parameter in twin.parameters():
+        parameter.grad = None
+    return twin
+
+
+@torch.no_grad()
+def follow(mine: nn.Module, other: nn.Module, rate: float) -> None:
+    """Move a module's parameters the share `rate` of the way to another's; copy buffers, which are no iterates."""
+    for p, q in zip(mine.parameters(), other.parameters(), strict=True):
+        p.lerp_(q, rate)
+    for p, q in zip(mine.buffers(), other.buffers(), strict=True):
+        p.copy_(q)
+
+
+def frozen(module: nn.Module) -> nn.Module:
+    """Copy in evaluation mode whose parameters ask for no gradient."""
+    return clone(module).eval().requires_grad_(False)
+
+
+@contextlib.contextmanager
+def evaluating(*players: nn.Module) -> Iterator[None]:
+    """Put players in evaluation mode for a while: dropout and instance noise off, running statistics at rest."""
+    modes = [(module, module.training) for player in players for module in player.modules()]
+    for module, _ in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def trainable(player: nn.Module) -> list[nn.Parameter]:
+    """Parameters of a player that take a gradient, in their order."""
+    return [p for p in player.parameters() if p.requires_grad]
+
+
+def set_gradients(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> None:
+    """Hand gradients to an optimiser, each laid out in memory like its parameter.
+
+    Fused optimisers read memory as if the gradient lay like the parameter; `autograd.grad` does not promise it.
+    """
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        same = gradient.stride() == parameter.stride()
+        parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)

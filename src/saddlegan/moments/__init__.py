@@ -1,0 +1,1 @@
+"""Second moments in memory or streamed, their leading eigenpairs, and the engines that compute sums."""

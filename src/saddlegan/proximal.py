@@ -1,0 +1,115 @@
+"""The proximal value (3): V(G, D') less lambda / 2 times a squared distance between discriminators."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from saddlegan.errors import InputError
+from saddlegan.game import Game
+from saddlegan.networks import TwoLayerDiscriminator
+
+Norm = Literal["sobolev", "l2", "parameters"]
+
+_PIECEWISE_LINEAR = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ReLU6, nn.Hardtanh)
+_PIECEWISE_LINEAR += (nn.Hardsigmoid, nn.Hardshrink, nn.Softshrink, nn.Threshold)
+
+
+def warn_if_piecewise_linear(D: nn.Module, norm: Norm) -> None:
+    """Warn where the Sobolev distance cannot see part of D: a piecewise linear activation.
+
+    The input gradient of a piecewise linear D does not change with its hidden biases (almost everywhere), so that the
+    distance has no gradient in them and the inner maximum of equation (3) is searched with a wrong slope. Activations
+    that are called as functions inside `forward` are not seen.
+
+    Args:
+        D: the discriminator.
+        norm: the distance in use; only "sobolev" is affected.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
+        ...     warn_if_piecewise_linear(nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1)), "sobolev")
+        >>> "softplus" in str(caught[0].message)
+        True
+    """
+    if norm != "sobolev":
+        return
+    for module in D.modules():
+        relu = isinstance(module, TwoLayerDiscriminator) and module.activation == "relu"
+        if relu or isinstance(module, _PIECEWISE_LINEAR):
+            warnings.warn(
+                f"`D` contains {type(module).__name__}, which is piecewise linear: the Sobolev distance has no "
+                "gradient in the biases before it. Use a smooth activation (softplus with beta=4, SiLU, tanh), or "
+                'norm="l2" or norm="parameters".',
+                UserWarning,
+                stacklevel=3,
+            )
+            return
+
+
+def squared_distance(D_new: nn.Module, D_old: nn.Module, x: Tensor, norm: Norm) -> Tensor:
+    """||D_new - D_old||^2 of equation (3), differentiable in D_new's parameters.
+
+    "sobolev" is E ||grad_x D_new(x) - grad_x D_old(x)||^2 with the graph kept, so that the term moves the parameters;
+    "l2" is E |D_new(x) - D_old(x)|^2; "parameters" is the squared distance of the weights (cheap, not invariant).
+
+    Args:
+        D_new: the discriminator that moves.
+        D_old: the centre; a constant.
+        x: samples (n, ...) over which the expectation runs.
+        norm: which distance.
+
+    Returns:
+        Scalar tensor.
+
+    Raises:
+        InputError: unknown norm.
+
+    References:
+        [FO20] definition of proximal equilibria.
+    """
+    if norm == "parameters":
+        pairs = zip(D_new.parameters(), D_old.parameters(), strict=True)
+        return torch.stack([(new - old.detach()).square().sum() for new, old in pairs]).sum()
+    if norm == "l2":
+        with torch.no_grad():
+            centre = D_old(x)
+        return (D_new(x) - centre).square().mean()
+    if norm == "sobolev":
+        moved = _input_gradient(D_new, x, create_graph=torch.is_grad_enabled())
+        centre = _input_gradient(D_old, x, create_graph=False)
+        return (moved - centre).flatten(1).square().sum(1).mean()
+    raise InputError(f"`norm` must be one of {', '.join(get_args(Norm))}, got {norm!r}")
+
+
+def _input_gradient(D: nn.Module, x: Tensor, *, create_graph: bool) -> Tensor:
+    with torch.enable_grad():
+        x = x.detach().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(D(x).sum(), x, create_graph=create_graph)
+    return gradient
+
+
+def proximal_value(game: Game, D: nn.Module, x: Tensor, z: Tensor, *, lam: float, norm: Norm) -> Tensor:
+    """V(G, D') - (lam/2) ||D' - D||^2 of equation (3) at one D', the game's discriminator.
+
+    Args:
+        game: the pair (G, D').
+        D: the centre of the proximal term, a constant.
+        x: real samples.
+        z: latents.
+        lam: weight; 0 leaves the value alone.
+        norm: the distance.
+
+    Example:
+        >>> from saddlegan.networks import LinearGenerator, TwoLayerDiscriminator
+        >>> game = Game(LinearGenerator(2, 3), TwoLayerDiscriminator(3, 4), objective="wasserstein", latent=2)
+        >>> proximal_value(game, game.D, torch.ones(5, 3), torch.zeros(5, 2), lam=1.0, norm="sobolev").item()
+        0.0
+    """
+    value = game.value(x, z)
+    return value if lam == 0 else value - 0.5 * lam * squared_distance(game.D, D, x, norm)

@@ -1,0 +1,1 @@
+"""One final class per rule, over the abstract rule that all share."""

@@ -1,0 +1,184 @@
+"""`saddlegan fit DATA --progressive`: ProCoGAN's stages, from a folder's cached pyramid or an array, into a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import save
+
+from saddlegan.errors import InputError
+from saddlegan.fit import AbstractImages, ProCoGAN
+from saddlegan.fit.progressive._images import ArrayImages
+from saddlegan.results import as_dict
+from saddlegan.workbench.data import pyramid, sources
+from saddlegan.workbench.data.decoding import Crop
+from saddlegan.workbench.data.sources import Data
+from saddlegan.workbench.data.spec import DataSpec
+from saddlegan.workbench.report import explorer, export
+from saddlegan.workbench.report import page as report
+from saddlegan.workbench.runs import folder as runs
+from saddlegan.workbench.runs import players
+from saddlegan.workbench.runs.config import LatentSpec, RunConfig
+from saddlegan.workbench.terminal.progress import progress
+
+RESOLUTIONS = (4, 8, 16, 32)
+COMPONENTS = (20, 30, 40, 100)  # the paper's; later stages keep the last number
+COARSEST = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to fit, as the command line says it.
+
+    Attributes:
+        resolutions: sides of the stages; found from the images if None.
+        n_components: components of each stage; the paper's if None.
+        crop: square to cut out of every file, or None.
+        cache: where decoded images and the sums of an unfinished fit are kept, or None for the user's cache.
+        skip_bad: leave unreadable files out.
+        image_shape: for files of flat rows.
+        engine: where sums are computed.
+    """
+
+    resolutions: tuple[int, ...] | None
+    n_components: tuple[int, ...] | None
+    crop: Crop | None
+    cache: Path | None
+    skip_bad: bool
+    image_shape: tuple[int, ...] | None
+    engine: str
+
+
+def fit(source: str, plan: Plan, *, out: Path, overwrite: bool, seed: int, command_line: str) -> ProCoGAN:
+    """Solve all stages and write a run with its stages, certificates, report and explorer.
+
+    Args:
+        source: as for `saddlegan.workbench.data.sources.load`; folders may hold images of any size.
+        plan: the options.
+        out: the run folder.
+        overwrite: replace an existing run.
+        seed: of the pictures in the report.
+        command_line: what to type to make the run again.
+
+    Returns:
+        The fitted estimator.
+
+    Raises:
+        DataError: the source cannot be read.
+        InputError: not square images, or an option does not fit them.
+    """
+    runs.check_destination(out, overwrite=overwrite)
+    started = time.perf_counter()
+    with progress() as show:
+        images, data = _read(source, plan, seed=seed, show=show)
+        read_seconds = time.perf_counter() - started
+        resolutions = plan.resolutions or _chain(images.shape[1])
+        components = plan.n_components or _components(len(resolutions), images.shape[0])
+        label = f"{images.fingerprint()} {resolutions} {components}"
+        sums = (plan.cache or pyramid.default_cache()) / f"fit-{hashlib.sha256(label.encode()).hexdigest()[:32]}"
+        model = ProCoGAN(resolutions, components, engine=plan.engine, checkpoint=sums, progress=show).fit(images)
+    data = _at_resolution(data, images, resolutions[-1])
+    config = RunConfig(
+        command="fit",
+        model="progressive",
+        data=data.spec,
+        latent=LatentSpec(size=len(model.stages_[-1].factor)),
+        generator=players.network_spec(model.generator_),
+        discriminator=players.network_spec(model.discriminator_),
+        seed=seed,
+        options={"beta": "auto", "center": True, "resolutions": resolutions, "n_components": components},
+        command_line=command_line,
+    )
+    with runs.create(
+        out, config, generator=model.generator_, discriminator=model.discriminator_, overwrite=overwrite
+    ) as run:
+        stages = [_stage_facts(stage, images.shape[3]) for stage in model.stages_]
+        certificate = {
+            "solution": as_dict(model.solution_),
+            "spectrum": stages[-1]["spectrum"],
+            "stages": stages,
+            "seconds": {"reading": read_seconds, "all": time.perf_counter() - started},
+        }
+        run.write_json("certificate.json", certificate)
+        tensors = {f"factor.{stage.resolution}": stage.factor.float().contiguous() for stage in model.stages_}
+        tensors |= {f"mean.{stage.resolution}": stage.mean.float().contiguous() for stage in model.stages_}
+        run.write_bytes(explorer.STAGES_FILE, save(tensors))
+        export.write_preview(run)
+        report.write(run, data=data)
+        explorer.write(run)
+    return model
+
+
+def _read(source: str, plan: Plan, *, seed: int, show: Any) -> tuple[AbstractImages, Data]:
+    path = Path(source)
+    if path.is_dir():
+        decoded = pyramid.build(
+            path,
+            resolutions=plan.resolutions or RESOLUTIONS,
+            crop=plan.crop,
+            cache=plan.cache,
+            skip_bad=plan.skip_bad,
+            progress=show,
+        )
+        pixels = decoded.array(decoded.resolutions[-1])
+        skipped = decoded.skipped
+    else:
+        if plan.crop is not None:
+            raise InputError("`crop` belongs to folders of images")
+        loaded = sources.load(source, random_state=seed, skip_bad=plan.skip_bad, image_shape=plan.image_shape)
+        if loaded.image_shape is None:
+            raise InputError(f"--progressive needs images; {source} holds rows: give their shape, --image-shape HxWxC")
+        return ArrayImages(loaded.X.reshape(len(loaded.X), *loaded.image_shape)), loaded
+    n, h, w, c = pixels.shape
+    spec = DataSpec(
+        source=str(path.resolve()),
+        skip_bad=plan.skip_bad,
+        shape=(n, h * w * c),
+        image_shape=(h, w) if c == 1 else (h, w, c),
+        value_range=(0.0, 255.0),
+    )
+    return decoded, Data(path.name, pixels.reshape(n, -1), spec, f"{n:,} images from {path.name}", skipped=skipped)
+
+
+def _chain(side: int) -> tuple[int, ...]:
+    """Halve the side as long as it goes, down to 4."""
+    chain = [side]
+    while chain[0] % 2 == 0 and chain[0] // 2 >= COARSEST:
+        chain.insert(0, chain[0] // 2)
+    return tuple(chain)
+
+
+def _components(stages: int, n: int) -> tuple[int, ...]:
+    wanted = [*COMPONENTS, *[COMPONENTS[-1]] * stages][:stages]
+    return tuple(min(k, n - 1) for k in wanted)
+
+
+def _at_resolution(data: Data, images: AbstractImages, resolution: int) -> Data:
+    """The data as the finest stage sees them, where that is coarser than what was stored."""
+    n, side, _, c = images.shape
+    if side == resolution:
+        return data
+    from saddlegan.fit.progressive._images import ImageBlocks
+
+    rows = [block.numpy() for block in ImageBlocks(images, resolution).blocks(0, n, 0, 1)]
+    shape = (resolution, resolution) if c == 1 else (resolution, resolution, c)
+    spec = data.spec.model_copy(update={"shape": (n, resolution**2 * c), "image_shape": shape})
+    return dataclasses.replace(data, X=np.concatenate(rows), spec=spec)
+
+
+def _stage_facts(stage: Any, channels: int) -> dict[str, Any]:
+    return {
+        "resolution": stage.resolution,
+        "channels": channels,
+        "beta": stage.beta,
+        "kept": stage.kept,
+        "fresh": stage.fresh,
+        "total": stage.solution.stats["total_moment"],
+        "spectrum": [*stage.eigenvalues.tolist(), stage.beta],
+        "solution": as_dict(stage.solution),
+    }

@@ -1,0 +1,1 @@
+"""Data by name, from files and from folders of images."""

@@ -1,0 +1,202 @@
+"""Data by name or by path: built-in sources, folders of images, and .npy, .npz, .csv and .parquet files.
+
+Nothing is ever unpickled. Rows are flat, (n, d); `image_shape` says what they are pictures of. Pictures keep the
+numbers of their source: uint8 files stay bytes, 0 to 255, digits lie in [0, 1]; `value_range` names black and white.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+
+from saddlegan.errors import DataError, InputError
+from saddlegan.workbench.data import images, synthetic, tables
+from saddlegan.workbench.data.spec import DataSpec
+
+CHECK_ELEMENTS = 1 << 22  # elements looked at together when NaN is searched, so that memmaps stay on disk
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A data set, ready for any door.
+
+    Attributes:
+        name: short name for titles.
+        X: rows (n, d), an array or a memmap.
+        spec: where it came from; `load_spec(spec)` brings it back.
+        description: one sentence.
+        centers: modes (m, d) of a synthetic mixture, else None.
+        sd: standard deviation of each mode, else None.
+        skipped: unreadable images that were left out.
+    """
+
+    name: str
+    X: np.ndarray
+    spec: DataSpec
+    description: str
+    centers: np.ndarray | None = None
+    sd: float | None = None
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def image_shape(self) -> tuple[int, ...] | None:
+        """(h, w) or (h, w, c) if the rows are images, else None."""
+        return self.spec.image_shape
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """The values of black and white if the rows are images, else None."""
+        return self.spec.value_range
+
+
+def load(
+    source: str | Path,
+    *,
+    n_samples: int | None = None,
+    random_state: int = 0,
+    skip_bad: bool = False,
+    image_shape: tuple[int, ...] | None = None,
+) -> Data:
+    """Load data by built-in name or by path.
+
+    Args:
+        source: "digits", "ring", "grid", "swiss-roll", "gaussian:4,1,0.25" (variances) or "gaussian:2,1;1,3"
+            (covariance), a folder of images, or a .npy, .npz, .csv or .parquet file. A built-in name wins over a path
+            of the same name; write ./digits for the path.
+        n_samples: points to draw from a synthetic source, 10,000 if None.
+        random_state: seed of a synthetic source.
+        skip_bad: leave unreadable images of a folder out instead of refusing the folder.
+        image_shape: (h, w) or (h, w, c) of the rows of a file that does not say so itself.
+
+    Returns:
+        `Data`.
+
+    Raises:
+        DataError: the source is unknown, unreadable, or holds something else than finite numbers; the message names
+            the file and the place.
+        InputError: an argument is out of range or does not belong to this source.
+
+    Example:
+        >>> digits = load("digits")
+        >>> digits.X.shape, digits.image_shape, digits.value_range
+        ((1797, 64), (8, 8), (0.0, 1.0))
+        >>> load("ring", n_samples=100).centers.shape
+        (8, 2)
+    """
+    name, _, argument = str(source).partition(":")
+    if n_samples is not None and n_samples < 2:
+        raise InputError(f"`n_samples` must be at least 2, got {n_samples}")
+    if name in synthetic.SOURCES:
+        found = synthetic.SOURCES[name].make(argument, n_samples, random_state)
+        spec = DataSpec(
+            source=str(source),
+            n_samples=len(found.X) if found.random else None,
+            random_state=random_state,
+            shape=found.X.shape,
+            image_shape=found.image_shape,
+            value_range=found.value_range,
+        )
+        X = _rows(found.X, str(source))
+        data = Data(str(source), X, spec, found.description, centers=found.centers, sd=found.sd)
+    else:
+        if n_samples is not None:
+            raise InputError(f"`n_samples` belongs to synthetic sources; {source} is read whole")
+        data = _load_path(Path(source), random_state=random_state, skip_bad=skip_bad)
+    return data if image_shape is None else _as_images(data, image_shape)
+
+
+def load_spec(spec: DataSpec) -> Data:
+    """Load the data that a run was made from.
+
+    Raises:
+        DataError: they are gone, or have another shape than they had.
+    """
+    synthetic_source = spec.source.partition(":")[0] in synthetic.SOURCES
+    data = load(
+        spec.source,
+        n_samples=spec.n_samples,
+        random_state=spec.random_state,
+        skip_bad=spec.skip_bad,
+        image_shape=None if synthetic_source else spec.image_shape,
+    )
+    if data.spec.shape != spec.shape:
+        raise DataError(f"{spec.source} has changed: shape {data.spec.shape} now, {spec.shape} when the run was made")
+    return data
+
+
+def _load_path(path: Path, *, random_state: int, skip_bad: bool) -> Data:
+    skipped: tuple[str, ...] = ()
+    if path.is_dir():
+        folder = images.read_folder(path, skip_bad=skip_bad)
+        array, skipped = folder.pixels, folder.skipped
+    elif path.is_file():
+        array = tables.read_file(path)
+    else:
+        raise DataError(
+            f"`source` must be one of {', '.join(synthetic.SOURCES)}, or an existing file or folder; got {str(path)!r}"
+        )
+    image_shape = None
+    if array.ndim in (3, 4):
+        image_shape = _checked_image_shape(array.shape[1:], str(path))
+        array = array.reshape(len(array), math.prod(image_shape))
+    X = _rows(array, str(path))
+    n, d = X.shape
+    spec = DataSpec(
+        source=str(path.resolve()),
+        random_state=random_state,
+        skip_bad=skip_bad,
+        shape=(n, d),
+        image_shape=image_shape,
+        value_range=None if image_shape is None else _value_range(X),
+    )
+    kind = "images" if image_shape is not None else "rows"
+    return Data(path.name or str(path), X, spec, f"{n:,} {kind} from {path.name or path}", skipped=skipped)
+
+
+def _as_images(data: Data, image_shape: tuple[int, ...]) -> Data:
+    shape = _checked_image_shape(image_shape, data.name)
+    d = data.X.shape[1]
+    if math.prod(shape) != d:
+        raise InputError(f"`image_shape` must have {d} values for {data.name}, got {shape} with {math.prod(shape)}")
+    spec = data.spec.model_copy(update={"image_shape": shape, "value_range": _value_range(data.X)})
+    return dataclasses.replace(data, spec=spec)
+
+
+def _checked_image_shape(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
+    if len(shape) not in (2, 3) or min(shape) < 1 or (len(shape) == 3 and shape[2] not in (1, 3)):
+        raise DataError(f"images in {name} must have shape (h, w), (h, w, 1) or (h, w, 3), got {tuple(shape)}")
+    return tuple(shape)
+
+
+def _value_range(X: np.ndarray) -> tuple[float, float]:
+    if X.dtype == np.uint8:
+        return 0.0, 255.0
+    low, high = float(X.min()), float(X.max())
+    if low >= 0.0 and high <= 1.0:
+        return 0.0, 1.0
+    return (-1.0, 1.0) if low >= -1.0 and high <= 1.0 else (low, high)
+
+
+def _rows(array: np.ndarray, name: str) -> np.ndarray:
+    """Refuse what no door can use; memmaps are looked through block by block."""
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{name} must hold real numbers, got {array.dtype.name}")
+    if array.ndim != 2:
+        raise DataError(f"{name} must have shape (n, d), (n, h, w) or (n, h, w, c), got {tuple(array.shape)}")
+    n, d = array.shape
+    if n < 2 or d < 1:
+        raise DataError(f"{name} must have at least 2 rows and 1 column, got shape ({n}, {d})")
+    if array.dtype.kind == "b":
+        return array.astype(np.uint8)
+    if array.dtype.kind == "f":
+        step = max(1, CHECK_ELEMENTS // d)
+        for start in range(0, n, step):
+            bad = np.argwhere(~np.isfinite(array[start : start + step]))
+            if len(bad):
+                row, column = int(bad[0, 0]) + start, int(bad[0, 1])
+                value = "NaN" if np.isnan(array[row, column]) else "infinity"
+                raise DataError(f"{name} holds {value} in row {row}, column {column} (counted from 0); clean it first")
+    return array

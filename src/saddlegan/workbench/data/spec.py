@@ -1,0 +1,29 @@
+"""What is written down about data so that they can be loaded again."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class DataSpec(BaseModel):
+    """Where the data came from: the arguments of `saddlegan.workbench.data.sources.load`, and what it found.
+
+    Attributes:
+        source: built-in name or absolute path.
+        n_samples: number of points drawn from a synthetic source, else None.
+        random_state: seed of a synthetic source.
+        skip_bad: whether unreadable images were skipped.
+        shape: (n, d).
+        image_shape: (h, w) or (h, w, c) if the rows are images.
+        value_range: the values of black and white in images.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    n_samples: int | None = None
+    random_state: int = 0
+    skip_bad: bool = False
+    shape: tuple[int, int] = Field(description="n, d")
+    image_shape: tuple[int, ...] | None = None
+    value_range: tuple[float, float] | None = None

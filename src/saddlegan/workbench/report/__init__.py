@@ -1,0 +1,1 @@
+"""Reports, explorers, pictures and exported samples of a run."""

@@ -1,0 +1,1 @@
+"""Pictures as PNG: one look for all."""

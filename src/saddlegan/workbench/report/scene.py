@@ -1,0 +1,91 @@
+"""What the sections of a report are made from, and what they give back."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from saddlegan.workbench.data.sources import Data
+from saddlegan.workbench.report import html
+from saddlegan.workbench.runs.folder import Run
+
+SAMPLES = 2500  # generated for the report, as many as the PacGAN protocol judges
+SAMPLE_ELEMENTS = 1 << 24  # fewer samples where each is large
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """One part of a report.
+
+    Attributes:
+        id: anchor, unique on the page.
+        title: heading.
+        html: what follows the heading, built with `saddlegan.workbench.report.html`.
+        data: the same facts for the JSON twin, plain JSON.
+    """
+
+    id: str
+    title: str
+    html: Markup
+    data: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """What the makers of sections see.
+
+    Attributes:
+        run: the run folder; makers read the files that their command wrote.
+        data: the run's data, or None if they are gone.
+        missing: why the data are gone, else "".
+        seed: of the samples.
+    """
+
+    run: Run
+    data: Data | None
+    missing: str = ""
+    seed: int = 0
+
+    @functools.cached_property
+    def samples(self) -> np.ndarray:
+        """Generated samples (n, d) in data units, drawn once for all sections."""
+        return self.run.sample(max(2, min(SAMPLES, SAMPLE_ELEMENTS // self.run.config.data.shape[1])), self.seed)
+
+    @property
+    def name(self) -> str:
+        """Short name of the data."""
+        return short_name(self.run.config.data.source)
+
+
+def short_name(source: str) -> str:
+    """A built-in source's own name, or the last part of a path."""
+    return Path(source).name or source
+
+
+def title_of(run: Run) -> str:
+    """The heading of a run's report."""
+    config = run.config
+    model = config.model.replace("-", " ")
+    kind = "WGAN" if config.command == "fit" else "GAN"
+    return f"{model[:1].upper()}{model[1:]} {kind} of {short_name(config.data.source)}"
+
+
+def subtitle_of(run: Run) -> str:
+    """One line: what the data are and how long the latents."""
+    config = run.config
+    n, d = config.data.shape
+    shape = config.data.image_shape
+    each = f"images of {' x '.join(map(str, shape))}" if shape else f"points in {d} dimension{'s' if d > 1 else ''}"
+    size = config.latent.size
+    return f"{n:,} {each}; {size} latent{'s' if size > 1 else ''}; {config.objective} objective"
+
+
+def unavailable(scene: Scene) -> Markup:
+    """Say that the data are gone, where a section would have shown them."""
+    return html.text(f"The data could not be loaded again, so they are not shown: {scene.missing}")

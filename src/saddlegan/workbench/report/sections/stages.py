@@ -1,0 +1,105 @@
+"""The report's section on the stages of a progressive run: samples sharpening, spectra, certificates, times."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from saddlegan.workbench.report import explorer, html
+from saddlegan.workbench.report.figures import style
+from saddlegan.workbench.report.figures.pictures import tile, to_pictures
+from saddlegan.workbench.report.scene import Scene, Section
+
+SHOWN = 8  # samples in a row
+
+
+def stages(scene: Scene) -> Section | None:
+    """Each resolution: pictures from one set of latents, what was kept, what is proved, how long it took."""
+    if not scene.run.has(explorer.STAGES_FILE):
+        return None
+    facts = scene.run.read_json("certificate.json")
+    entries, views = facts["stages"], explorer.views_of(scene.run)
+    size = max(len(view.values) for view in views)
+    z = np.random.default_rng(scene.seed).standard_normal((SHOWN, size))
+    low, high = scene.run.config.data.value_range or (0.0, 255.0)
+    names = ", ".join(str(entry["resolution"]) for entry in entries)
+    body = [
+        html.text(
+            "One latent makes a picture at every resolution: each stage is fed the enlarged output of the one before, "
+            "and fresh latents for what is new. Each bound holds for the population, not for drawn samples."
+        ),
+        html.figure(
+            _pictures(views, z, (low, high)),
+            alt=f"Rows of {SHOWN} generated pictures, one row per resolution ({names}); columns share a latent.",
+            caption="Columns share a latent; the picture sharpens from stage to stage. None was chosen.",
+        ),
+        html.figure(
+            _spectra(entries),
+            alt="Lines of the leading variances of each stage on a logarithmic scale, each ending at its beta.",
+            caption="The leading variances of the data at each resolution. A stage keeps what lies above its β "
+            "(dashed), so the lines end there.",
+        ),
+        html.table(
+            [
+                (
+                    f"{entry['resolution']}\u00a0×\u00a0{entry['resolution']}",
+                    f"beta {html.number(entry['beta'])}",
+                    _words(entry),
+                )
+                for entry in entries
+            ]
+        ),
+        html.text(
+            f"Reading took {facts['seconds']['reading']:.3g} s, everything {facts['seconds']['all']:.3g} s. "
+            "explorer.html in this run's folder lets you move the latents and beta by hand."
+        ),
+    ]
+    return Section("stages", "Stage by stage", html.join(body), {"stages": entries, "seconds": facts["seconds"]})
+
+
+def _words(entry: dict[str, Any]) -> str:
+    solution = entry["solution"]
+    stats = solution["stats"]
+    share = solution["value"] / entry["total"] if entry["total"] else 0.0
+    residual = stats["primal_residual"] / entry["beta"] if entry["beta"] else stats["primal_residual"]
+    return (
+        f"{entry['kept']} directions kept, {entry['fresh']} latents new; {share:.0%} of the variance; gap "
+        f"{solution['gap']:.2g}; constraint met within {max(0.0, residual):.1g} of beta; {stats['passes']} passes, "
+        f"{stats['stage_seconds']:.3g} s"
+    )
+
+
+def _pictures(views: list[explorer.View], z: np.ndarray, value_range: tuple[float, float]) -> bytes:
+    with style.look():
+        figure = style.new_figure(0.72 * len(views))
+        panels = np.atleast_1d(figure.subplots(len(views), 1))
+        for axes, view in zip(panels, views, strict=True):
+            weights = z[:, : len(view.values)] * np.sqrt(np.maximum(0.0, view.values - view.beta))
+            rows = view.mean + weights @ view.vectors
+            h, w, c = view.shape
+            pictures = to_pictures(rows, (h, w) if c == 1 else (h, w, c), value_range)
+            zoom = max(1, 64 // h)
+            sheet = tile(pictures.repeat(zoom, axis=1).repeat(zoom, axis=2), SHOWN, gap=3)
+            axes.imshow(sheet, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+            style.bare(axes)
+            axes.set_ylabel(f"{h} x {w}", rotation=0, ha="right", va="center")
+        return style.png(figure)
+
+
+def _spectra(entries: list[dict[str, Any]]) -> bytes:
+    colours = (style.MUTED, style.ACCENT, style.WITNESS, style.GENERATED, style.REAL)
+    with style.look():
+        figure = style.new_figure(2.4)
+        axes = figure.subplots()
+        for index, entry in enumerate(entries):
+            colour = colours[(index - len(entries)) % len(colours)]
+            values = np.maximum(np.asarray(entry["spectrum"][:-1]), 1e-300)
+            label = f"{entry['resolution']} x {entry['resolution']}"
+            axes.semilogy(np.arange(1, len(values) + 1), values, color=colour, label=label)
+            if entry["beta"] > 0:
+                axes.axhline(entry["beta"], color=colour, linestyle="--", linewidth=0.8)
+        axes.set_xlabel("direction")
+        axes.set_ylabel("variance")
+        axes.legend(ncols=2)
+        return style.png(figure)

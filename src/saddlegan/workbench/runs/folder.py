@@ -1,0 +1,350 @@
+"""The run folder: created whole or not at all, read back with every fault named.
+
+    config.json  generator.safetensors  discriminator.safetensors  metrics.jsonl  certificate.json
+    samples.png  report.html  report.json        and checkpoint/ while training
+
+`create` stages a complete run beside its destination and renames it into place. `start` does the same with the first
+files of a long training and hands back the `Run`, which then grows: every later file is replaced atomically, and
+metrics are appended line by line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from saddlegan.errors import InputError, RunError
+from saddlegan.results import plain
+from saddlegan.workbench.runs.config import RunConfig, read_config
+from saddlegan.workbench.runs.players import draw_latents, load_network, state_bytes
+
+SAMPLE_ROWS = 4096  # rows per forward pass when sampling
+OWN_FILES = frozenset(
+    {
+        "config.json",
+        "metrics.jsonl",
+        "certificate.json",
+        "samples.png",
+        "deviation.png",
+        "report.html",
+        "report.json",
+        "explorer.html",
+        "checkpoint",
+        "tensorboard",
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run folder on disk.
+
+    Attributes:
+        path: the folder.
+        config: its validated `config.json`.
+    """
+
+    path: Path
+    config: RunConfig
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Open an existing run.
+
+        Raises:
+            RunError: no such folder, or not a saddlegan run.
+        """
+        folder = Path(path)
+        if not folder.is_dir():
+            raise RunError(f"{folder} is not a run folder: {'a file' if folder.exists() else 'nothing'} is there")
+        return cls(folder, read_config(folder / "config.json"))
+
+    def load_generator(self) -> nn.Module:
+        """Build G with its saved weights, on the CPU, in evaluation mode.
+
+        Raises:
+            RunError: the weights are missing, damaged, or of another network.
+        """
+        return load_network(self.config.generator, self.path / "generator.safetensors")
+
+    def load_discriminator(self) -> nn.Module:
+        """Build D with its saved weights, on the CPU, in evaluation mode.
+
+        Raises:
+            RunError: the run has no discriminator, or its weights are missing, damaged, or of another network.
+        """
+        if self.config.discriminator is None:
+            raise RunError(f"the run {self.path} has no discriminator")
+        return load_network(self.config.discriminator, self.path / "discriminator.safetensors")
+
+    def sample(self, n: int, seed: int) -> np.ndarray:
+        """Draw samples in data units.
+
+        Args:
+            n: number of samples.
+            seed: the same seed gives the same samples.
+
+        Returns:
+            Array (n, d).
+
+        Raises:
+            InputError: `n` is not positive.
+            RunError: the generator cannot be loaded or does not make samples of the data's length.
+        """
+        if n < 1:
+            raise InputError(f"`n` must be at least 1, got {n}")
+        G = self.load_generator()
+        state = (t for t in (*G.parameters(), *G.buffers()) if t.is_floating_point())
+        dtype = next((t.dtype for t in state), torch.float32)
+        z = draw_latents(self.config.latent, n, torch.Generator().manual_seed(seed), dtype)
+        try:
+            with torch.no_grad():
+                rows = torch.cat([G(block).flatten(1) for block in z.split(SAMPLE_ROWS)])
+        except (RuntimeError, IndexError) as error:
+            raise RunError(f"the generator of {self.path} cannot be run on its latents: {error}") from error
+        d = self.config.data.shape[1]
+        if rows.shape[1] != d:
+            raise RunError(f"the generator of {self.path} makes samples of length {rows.shape[1]}, its data have {d}")
+        return (rows * self.config.sample_scale + self.config.sample_offset).numpy()
+
+    def save_generator(self, G: nn.Module) -> None:
+        """Replace `generator.safetensors` atomically."""
+        self.write_bytes("generator.safetensors", state_bytes(G))
+
+    def save_discriminator(self, D: nn.Module) -> None:
+        """Replace `discriminator.safetensors` atomically."""
+        self.write_bytes("discriminator.safetensors", state_bytes(D))
+
+    def write_bytes(self, name: str, content: bytes) -> Path:
+        """Replace one file of the run atomically.
+
+        Returns:
+            Its path.
+
+        Raises:
+            RunError: the file cannot be written; the old one stays as it was.
+        """
+        return write_atomic(self.path / name, content)
+
+    def write_text(self, name: str, content: str) -> Path:
+        """Replace one text file of the run atomically, as UTF-8."""
+        return self.write_bytes(name, content.encode())
+
+    def write_json(self, name: str, value: Any) -> Path:
+        """Replace one JSON file of the run atomically; results, arrays and tensors become plain JSON."""
+        return self.write_text(name, json.dumps(plain(value), indent=1) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        """Read one JSON file of the run.
+
+        Raises:
+            RunError: missing or damaged.
+        """
+        try:
+            return json.loads((self.path / name).read_bytes())
+        except OSError as error:
+            raise RunError(f"{self.path / name} cannot be read ({error.strerror}); the run is incomplete") from error
+        except ValueError as error:
+            raise RunError(f"{self.path / name} is damaged: {error}") from error
+
+    def has(self, name: str) -> bool:
+        """Whether the run holds a file of that name."""
+        return (self.path / name).exists()
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Append one line to `metrics.jsonl`; NaN and infinity are written as strings.
+
+        Raises:
+            RunError: the line cannot be written.
+        """
+        line = json.dumps(plain(row)) + "\n"
+        with _named(self.path / "metrics.jsonl"), (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line)
+
+    def rewrite_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Replace `metrics.jsonl` atomically: what a resumed training does with lines later than its checkpoint."""
+        self.write_text("metrics.jsonl", "".join(json.dumps(plain(row)) + "\n" for row in rows))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Read `metrics.jsonl`; a last line cut off by a kill is dropped, a missing file is an empty list.
+
+        Raises:
+            RunError: a complete line is not a JSON object.
+        """
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        with _named(path, "read"):
+            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+        rows: list[dict[str, Any]] = []
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise RunError(f"{path}, line {number} is damaged: {error}") from error
+            if not isinstance(row, dict):
+                raise RunError(f"{path}, line {number} is not a JSON object")
+            rows.append(row)
+        return rows
+
+
+@contextlib.contextmanager
+def create(
+    path: str | Path,
+    config: RunConfig,
+    *,
+    generator: nn.Module,
+    discriminator: nn.Module | None,
+    overwrite: bool = False,
+) -> Iterator[Run]:
+    """Stage a run beside `path`; when the block ends it is renamed into place, on any error it vanishes.
+
+    Args:
+        path: the run folder to make.
+        config: what becomes `config.json`.
+        generator: G, saved at once.
+        discriminator: D, saved at once, or None.
+        overwrite: replace an existing saddlegan run. A folder with anything else in it is never touched.
+
+    Yields:
+        The staged `Run`, to be filled. After the block use `Run.open(path)`.
+
+    Raises:
+        RunError: `path` exists, or cannot be written.
+    """
+    target = check_destination(path, overwrite=overwrite)
+    missing = [parent for parent in target.parents if not parent.exists()]
+    stage = target.parent / f".{target.name}.{secrets.token_hex(4)}.partial"
+    try:
+        with _named(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            stage.mkdir()
+        run = Run(stage, config)
+        run.write_text("config.json", config.model_dump_json(indent=1) + "\n")
+        run.save_generator(generator)
+        if discriminator is not None:
+            run.save_discriminator(discriminator)
+        yield run
+        with _named(target):
+            _swap(stage, check_destination(target, overwrite=overwrite))
+    except BaseException:
+        shutil.rmtree(stage, ignore_errors=True)
+        for parent in missing:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        raise
+
+
+def start(
+    path: str | Path,
+    config: RunConfig,
+    *,
+    generator: nn.Module,
+    discriminator: nn.Module | None,
+    overwrite: bool = False,
+) -> Run:
+    """Create a run with its config and players at once, and hand it back to be filled while training goes on.
+
+    Args:
+        path: the run folder to make.
+        config: what becomes `config.json`.
+        generator: G at the start.
+        discriminator: D at the start, or None.
+        overwrite: replace an existing saddlegan run.
+
+    Returns:
+        The run, at its final place.
+
+    Raises:
+        RunError: `path` exists, or cannot be written.
+    """
+    with create(path, config, generator=generator, discriminator=discriminator, overwrite=overwrite):
+        pass
+    return Run(Path(path), config)
+
+
+def check_destination(path: str | Path, *, overwrite: bool) -> Path:
+    """Refuse a destination that holds something, before any work is done for it.
+
+    Args:
+        path: where a run folder is to be made.
+        overwrite: allow an existing saddlegan run.
+
+    Returns:
+        The resolved path.
+
+    Raises:
+        RunError: a file, the working folder, a foreign folder, or a run without `overwrite`.
+    """
+    with _named(Path(path)):
+        target = Path(path).resolve()
+        if not target.exists():
+            return target
+        if not target.is_dir():
+            raise RunError(f"`out` must be a folder to make, but {path} is a file; choose another path")
+        if Path.cwd().is_relative_to(target):
+            raise RunError(f"`out` must not be the working folder, got {path}; name a new folder in it")
+        names = {entry.name for entry in target.iterdir()}
+    if not names:
+        return target
+    if not overwrite:
+        raise RunError(f"`out` must be a new folder, but {path} exists; choose another path or pass --overwrite")
+    try:
+        read_config(target / "config.json")
+    except RunError as error:
+        raise RunError(f"{path} is not a saddlegan run, so it is not overwritten; choose another path") from error
+    foreign = sorted(n for n in names - OWN_FILES if not n.endswith((".safetensors", ".partial")))
+    if foreign:
+        raise RunError(
+            f"{path} holds {foreign[0]!r}, which is not part of a run, so it is not overwritten; move it away"
+        )
+    return target
+
+
+def write_atomic(path: Path, content: bytes) -> Path:
+    """Write a file beside its destination and rename it into place; on any error nothing is left.
+
+    Raises:
+        RunError: the file cannot be written; the message names it and the cause.
+    """
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    with _named(path):
+        try:
+            partial.write_bytes(content)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    return path
+
+
+def _swap(stage: Path, target: Path) -> None:
+    if not target.exists():
+        stage.rename(target)
+        return
+    old = target.with_name(f".{target.name}.{secrets.token_hex(4)}.old")
+    target.rename(old)
+    try:
+        stage.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _named(path: Path, verb: str = "write") -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"cannot {verb} {path}: {error.strerror or error}") from error

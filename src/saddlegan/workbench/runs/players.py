@@ -1,0 +1,290 @@
+"""From networks to JSON and safetensors, and back: one row per network, no pickle.
+
+A row reads a network's constructor arguments off the module and builds it again; the weights travel as safetensors.
+To make a new network savable, add one row with `register`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from saddlegan.errors import InputTypeError, RunError
+from saddlegan.networks import (
+    MLP,
+    FeatureGenerator,
+    FourierFeatures,
+    ImageDiscriminator,
+    ImageGenerator,
+    LinearGenerator,
+    PolynomialFeatures,
+    ReLUFeatures,
+    TwoLayerDiscriminator,
+)
+from saddlegan.train import MixedLatent
+from saddlegan.workbench.runs.config import LatentSpec, NetworkSpec
+
+Options = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkRow:
+    """How one kind of network is written down.
+
+    Attributes:
+        kind: its name in `config.json`.
+        network: the class; matched exactly, subclasses need their own row.
+        describe: constructor arguments of a module, as plain JSON.
+        build: the module for such arguments; its weights are replaced afterwards.
+    """
+
+    kind: str
+    network: type[nn.Module]
+    describe: Callable[[Any], Options]
+    build: Callable[[Options], nn.Module]
+
+
+NETWORKS: dict[str, NetworkRow] = {}
+
+
+def register(row: NetworkRow) -> None:
+    """Add one network to the registry; a row of the same kind is replaced."""
+    NETWORKS[row.kind] = row
+
+
+def network_spec(module: nn.Module) -> NetworkSpec:
+    """Write a network's architecture down.
+
+    Args:
+        module: a network of a registered class.
+
+    Returns:
+        Its kind and options, to be kept beside its weights.
+
+    Raises:
+        InputTypeError: no row knows this class.
+
+    Example:
+        >>> network_spec(MLP(2, 1, hidden=(8,)))
+        NetworkSpec(kind='mlp', options={'n_in': 2, 'n_out': 1, 'hidden': [8], 'activation': 'leaky-relu'})
+    """
+    for row in NETWORKS.values():
+        if type(module) is row.network:
+            return NetworkSpec(kind=row.kind, options=row.describe(module))
+    raise InputTypeError(
+        f"a network of class {type(module).__name__} cannot be saved in a run folder; known are "
+        f"{', '.join(row.network.__name__ for row in NETWORKS.values())} "
+        "(add one with saddlegan.workbench.runs.players.register)"
+    )
+
+
+def build_network(spec: NetworkSpec) -> nn.Module:
+    """Build the network that `network_spec` wrote down, with arbitrary weights; the global random state is untouched.
+
+    Raises:
+        RunError: unknown kind, or options that do not fit it.
+    """
+    row = NETWORKS.get(spec.kind)
+    if row is None:
+        raise RunError(f"unknown network kind {spec.kind!r}; known are {', '.join(NETWORKS)}")
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return row.build(spec.options)
+    except RunError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise RunError(f"the options of network {spec.kind!r} do not fit it: {error}") from error
+
+
+def state_bytes(module: nn.Module) -> bytes:
+    """Serialise a network's parameters and buffers as safetensors."""
+    # cloned: safetensors refuses tensors that share memory
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in module.state_dict().items()}
+    return save(state)
+
+
+def load_network(spec: NetworkSpec, path: Path) -> nn.Module:
+    """Build a network and load its weights, in the dtype in which they were saved, on the CPU, in evaluation mode.
+
+    Raises:
+        RunError: the file is missing, damaged, or holds another network.
+    """
+    try:
+        state = load_file(path)
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror or error}); the run is incomplete") from error
+    except SafetensorError as error:
+        raise RunError(f"{path} is damaged or not a safetensors file: {error}") from error
+    module = build_network(spec)
+    try:
+        module.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise RunError(f"{path} does not hold the weights of the network in config.json: {reason}") from error
+    return module.eval()
+
+
+def _build_features(options: Options) -> nn.Module:
+    return build_network(NetworkSpec(**options))
+
+
+def _describe_feature_generator(G: FeatureGenerator) -> Options:
+    if not isinstance(G.features, nn.Module):
+        raise InputTypeError(
+            "a generator over a plain function cannot be saved in a run folder; make `features` a torch.nn.Module"
+        )
+    k, d = G.weight.shape
+    return {"features": network_spec(G.features).model_dump(), "k": k, "d": d, "n_latent": G.n_latent}
+
+
+def _build_feature_generator(options: Options) -> nn.Module:
+    k, d = options["k"], options["d"]
+    return FeatureGenerator(
+        _build_features(options["features"]),
+        weight=torch.zeros(k, d),
+        mean=torch.zeros(d),
+        offset=torch.zeros(k),
+        feature_mean=torch.zeros(k),
+        feature_covariance=torch.zeros(k, k),
+        n_latent=options["n_latent"],
+    )
+
+
+def _describe_two_layer(D: TwoLayerDiscriminator) -> Options:
+    neurons, d = D.directions.shape
+    return {"n_features": d, "n_neurons": neurons, "activation": D.activation, "a": D.a, "b": D.b, "c": D.c}
+
+
+def _describe_mlp(network: MLP) -> Options:
+    linear = [layer for layer in network if isinstance(layer, nn.Linear)]
+    names: Mapping[type[nn.Module], str] = {
+        nn.ReLU: "relu",
+        nn.LeakyReLU: "leaky-relu",
+        nn.Softplus: "softplus",
+        nn.SiLU: "silu",
+        nn.Tanh: "tanh",
+    }
+    first = network[0] if isinstance(network[0], FourierFeatures) else None
+    layers = list(network)[0 if first is None else 1 :]
+    used = {names.get(type(layer), type(layer).__name__) for layer in layers if not isinstance(layer, nn.Linear)}
+    if len(used) > 1 or not used <= set(names.values()):
+        raise InputTypeError(
+            f"an MLP with the layers {', '.join(sorted(used))} cannot be saved: it was changed by hand"
+        )
+    options: Options = {
+        "n_in": linear[0].in_features if first is None else first.n_in,
+        "n_out": linear[-1].out_features,
+        "hidden": [layer.out_features for layer in linear[:-1]],
+        "activation": used.pop() if used else "leaky-relu",
+    }
+    return options if first is None else {**options, "fourier": first.scale}
+
+
+for _row in (
+    NetworkRow(
+        "linear",
+        LinearGenerator,
+        lambda G: {"n_latent": G.weight.shape[0], "n_features": G.weight.shape[1]},
+        lambda options: LinearGenerator(options["n_latent"], options["n_features"]),
+    ),
+    NetworkRow("features", FeatureGenerator, _describe_feature_generator, _build_feature_generator),
+    NetworkRow(
+        "relu-features",
+        ReLUFeatures,
+        lambda phi: {"n_latent": phi.directions.shape[1], "n_features": phi.directions.shape[0]},
+        lambda options: ReLUFeatures(options["n_latent"], options["n_features"]),
+    ),
+    NetworkRow(
+        "polynomial-features",
+        PolynomialFeatures,
+        lambda phi: {"n_latent": len(phi.powers[0]), "degree": phi.degree},
+        lambda options: PolynomialFeatures(options["n_latent"], degree=options["degree"]),
+    ),
+    NetworkRow(
+        "two-layer",
+        TwoLayerDiscriminator,
+        _describe_two_layer,
+        lambda options: TwoLayerDiscriminator(
+            options["n_features"],
+            options["n_neurons"],
+            activation=options["activation"],
+            a=options["a"],
+            b=options["b"],
+            c=options["c"],
+        ),
+    ),
+    NetworkRow(
+        "mlp",
+        MLP,
+        _describe_mlp,
+        lambda options: MLP(
+            options["n_in"],
+            options["n_out"],
+            hidden=options["hidden"],
+            activation=options["activation"],
+            fourier=options.get("fourier", 0.0),
+        ),
+    ),
+    NetworkRow(
+        "image-generator",
+        ImageGenerator,
+        lambda G: {"n_latent": G.n_latent, "size": G.size, "channels": G.channels, "width": G.width},
+        lambda options: ImageGenerator(
+            options["n_latent"], size=options["size"], channels=options["channels"], width=options["width"]
+        ),
+    ),
+    NetworkRow(
+        "image-discriminator",
+        ImageDiscriminator,
+        lambda D: {
+            "size": D.size,
+            "channels": D.channels,
+            "width": D.width,
+            "spectral": D.spectral,
+            "gain": D.gain,
+            "activation": D.activation,
+        },
+        lambda options: ImageDiscriminator(
+            size=options["size"],
+            channels=options["channels"],
+            width=options["width"],
+            spectral=options["spectral"],
+            gain=options["gain"],
+            activation=options["activation"],
+        ),
+    ),
+):
+    register(_row)
+
+LatentSampler = Callable[[LatentSpec, int, torch.Generator, torch.dtype], Tensor]
+
+
+def _gaussian(spec: LatentSpec, n: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    return torch.randn(n, spec.size, generator=generator, dtype=dtype)
+
+
+def _mixed(spec: LatentSpec, n: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    bits = int(spec.options["bits"])
+    return MixedLatent(bits, spec.size - bits, dtype=dtype)(n, generator)
+
+
+LATENTS: dict[str, LatentSampler] = {"gaussian": _gaussian, "mixed": _mixed}
+
+
+def draw_latents(spec: LatentSpec, n: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    """Draw n latents (n, size) as `spec` says.
+
+    Raises:
+        RunError: unknown kind.
+    """
+    sampler = LATENTS.get(spec.kind)
+    if sampler is None:
+        raise RunError(f"unknown latent kind {spec.kind!r}; known are {', '.join(LATENTS)}")
+    return sampler(spec, n, generator, dtype)

@@ -1,0 +1,1 @@
+"""What is said to people at a terminal or reading a log."""

@@ -1,0 +1,1 @@
+"""Training from the command line: recipe, session, loop and what watches it."""

@@ -1,0 +1,105 @@
+"""What a user sees while training: a progress bar on a terminal, plain lines elsewhere, TensorBoard if asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from saddlegan.errors import MissingExtraError
+from saddlegan.results import Step
+from saddlegan.workbench.terminal import console
+from saddlegan.workbench.training.session import Session
+
+REFRESH = 0.2  # seconds between two redraws of the bar
+
+
+class Lines:
+    """One plain line for every line of metrics."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._started, self._from = time.perf_counter(), session.steps_done
+
+    def after_step(self, done: int, step: Step) -> bool:
+        """Say nothing."""
+        del done, step
+        return False
+
+    def after_metrics(self, row: Mapping[str, Any]) -> bool:
+        """Write the figures and the rate."""
+        rate = (row["step"] - self._from) / max(1e-9, time.perf_counter() - self._started)
+        figures = "  ".join(
+            f"{name} {value:.4g}" for name, value in row.items() if name != "step" and isinstance(value, (int, float))
+        )
+        console.say(f"step {row['step']:,}/{self._session.recipe.steps:,}  {figures}  {rate:.0f} steps/s")
+        return False
+
+
+class Bar:
+    """A progress bar with losses and rate."""
+
+    def __init__(self, session: Session, bar: Any) -> None:
+        self._bar = bar
+        self._task = bar.add_task("training", total=session.recipe.steps, completed=session.steps_done, figures="")
+        self._drawn = 0.0
+        self._metrics = ""
+
+    def after_step(self, done: int, step: Step) -> bool:
+        """Redraw now and then."""
+        now = time.perf_counter()
+        if now - self._drawn > REFRESH:
+            self._drawn = now
+            figures = f"V {step.value:.3f}  G {step.generator_loss:.3f}  D {step.discriminator_loss:.3f}{self._metrics}"
+            self._bar.update(self._task, completed=done, figures=figures)
+        return False
+
+    def after_metrics(self, row: Mapping[str, Any]) -> bool:
+        """Show the newest mode metrics beside the losses."""
+        shown = [name for name in ("modes", "high_quality", "total_variation") if name in row]
+        self._metrics = "".join(f"  {name} {row[name]:.3g}" for name in shown)
+        self._bar.update(self._task, completed=row["step"])
+        return False
+
+
+class TensorBoard:
+    """Every metric as a TensorBoard scalar.
+
+    Raises:
+        MissingExtraError: tensorboard is not installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise MissingExtraError("tensorboard", "tensorboard") from error
+        self._writer = SummaryWriter(str(folder))
+
+    def after_step(self, done: int, step: Step) -> bool:
+        """Write nothing."""
+        del done, step
+        return False
+
+    def after_metrics(self, row: Mapping[str, Any]) -> bool:
+        """Write every number of the line."""
+        for name, value in row.items():
+            if name != "step" and isinstance(value, (int, float)):
+                self._writer.add_scalar(name, value, row["step"])
+        self._writer.flush()
+        return False
+
+
+@contextlib.contextmanager
+def shown(session: Session) -> Iterator[Lines | Bar]:
+    """The callback that shows progress: a bar on a terminal, lines elsewhere."""
+    if not console.on_terminal():
+        yield Lines(session)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))
+    with Progress(*columns) as bar:
+        yield Bar(session, bar)

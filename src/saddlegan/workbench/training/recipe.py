@@ -1,0 +1,220 @@
+"""What a training run is made of: its options, validated, and the defaults that were found to work."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from saddlegan.errors import InputError
+from saddlegan.workbench.data.sources import Data
+
+RuleName = Literal["simultaneous", "alternating", "extragradient", "optimistic", "unrolled", "proximal", "primal-dual"]
+
+
+class Recipe(BaseModel):
+    """Every number that a run depends on beside its data; `config.json` keeps it under `options`.
+
+    Lengths (noise, bandwidths) are in units of the data's standard deviation. Schedules are functions of the step
+    alone, so that a resumed run needs no more than the number of steps done.
+
+    Attributes:
+        rule: the training rule.
+        objective: of the game.
+        steps: total number of steps, over all resumes.
+        batch: real samples per step.
+        seed: first seed; replica r uses seed + r.
+        seeds: replicas trained at once.
+        network: "mlp", or "image" for the convolutional pair.
+        hidden: widths of the MLPs' hidden layers, or the convolutional pair's width as its only entry.
+        activation: of the discriminator.
+        fourier: scale of random Fourier features before D's first layer, in units of 1 / standard deviation; 0: none.
+        bits: signs in the latent.
+        gaussians: Gaussian coordinates in the latent.
+        lr_generator: Adam's learning rate for G.
+        lr_discriminator: Adam's learning rate for D.
+        beta1: Adam's first decay.
+        beta2: Adam's second decay.
+        hold: share of the steps with full learning rate; it then falls linearly to 0.
+        average: decay of the generator's moving average, which is what gets sampled; if None it remembers a tenth of
+            the run, at most a thousand steps.
+        r1: weight of R1 once the noise has shrunk to `noise_end`. Under noise f times as large the discriminator's
+            slopes are f times smaller where they matter, so the weight is f^2 times as large.
+        r1_every: R1 is applied every so many steps, that many times as strong.
+        noise: instance noise at the start.
+        noise_end: instance noise at the end of its share.
+        noise_share: share of the steps over which noise shrinks geometrically; 0 for no noise at all.
+        weight: of the primal-dual term.
+        bandwidths: of the primal-dual densities.
+        points: real samples at which densities or proximal terms are taken.
+        lam: of the proximal term.
+        norm: of the proximal term.
+        inner_steps: ascents or unrolled steps.
+        inner_length: of an unrolled step. On the grid 0.01 was too long, and G was lost.
+        persistent: the proximal rule's single-loop form.
+        n_critic: of the alternating rule.
+        start: "random", or "collapsed:K": G first regressed onto K modes, D trained against it.
+        metrics_every: steps between two lines of metrics.
+        checkpoint_every: steps between two checkpoints.
+        keep: checkpoints kept.
+        certify_every: steps between two measurements of the proximal duality gap, at `lam` and in `norm`; the last
+            step is measured too. 0: never.
+        certify_steps: search steps of one measurement.
+        certify_objective: zero-sum value to judge by; the objective itself if None.
+        stop_below: stop once the gap plus twice its standard error is below this number; never if None.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rule: RuleName = "primal-dual"
+    objective: str = "non-saturating"
+    steps: int = Field(12_000, ge=1)
+    batch: int = Field(256, ge=2)
+    seed: int = Field(0, ge=0, lt=2**32)
+    seeds: int = Field(1, ge=1, le=1000)
+    network: Literal["mlp", "image"] = "mlp"
+    hidden: tuple[int, ...] = (128, 128, 128)
+    activation: str = "leaky-relu"
+    fourier: float = Field(0.0, ge=0, allow_inf_nan=False)
+    bits: int = Field(8, ge=0)
+    gaussians: int = Field(2, ge=0)
+    lr_generator: float = Field(3e-4, gt=0, allow_inf_nan=False)
+    lr_discriminator: float = Field(1e-3, gt=0, allow_inf_nan=False)
+    beta1: float = Field(0.5, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    hold: float = Field(0.25, ge=0, le=1)
+    average: float | None = Field(None, ge=0, lt=1)
+    r1: float = Field(5e-4, ge=0, allow_inf_nan=False)
+    r1_every: int = Field(1, ge=1)
+    noise: float = Field(0.3, ge=0, allow_inf_nan=False)
+    noise_end: float = Field(0.01, gt=0, allow_inf_nan=False)
+    noise_share: float = Field(0.6, ge=0, le=1)
+    weight: float = Field(120.0, ge=0, allow_inf_nan=False)
+    bandwidths: tuple[float, ...] = (0.15, 0.35, 0.7)
+    points: int | None = Field(128, ge=1)
+    lam: float = Field(1.0, ge=0, allow_inf_nan=False)
+    norm: Literal["sobolev", "l2", "parameters"] = "sobolev"
+    inner_steps: int = Field(1, ge=0)
+    inner_length: float = Field(1e-3, ge=0, allow_inf_nan=False)
+    persistent: bool = True
+    n_critic: int = Field(1, ge=1)
+    start: str = Field("random", pattern=r"^(random|collapsed:[1-9]\d*)$")
+    metrics_every: int = Field(500, ge=1)
+    checkpoint_every: int = Field(1000, ge=1)
+    keep: int = Field(2, ge=1)
+    certify_every: int = Field(0, ge=0)
+    certify_steps: int = Field(100, ge=1)
+    certify_objective: str | None = None
+    stop_below: float | None = Field(None, allow_inf_nan=False)
+
+    def certified_after(self, done: int) -> bool:
+        """Whether the proximal duality gap is measured after so many steps."""
+        return self.certify_every > 0 and (done % self.certify_every == 0 or done == self.steps)
+
+    def measured_after(self, done: int) -> bool:
+        """Whether a line of metrics is written after so many steps."""
+        return done % self.metrics_every == 0 or done == self.steps or self.certified_after(done)
+
+    def learning_rate_factor(self, t: int) -> float:
+        """Factor of both learning rates in step t: 1 for the first share `hold`, then linearly to 0."""
+        done = t / self.steps
+        return 1.0 if done <= self.hold else (1.0 - done) / (1.0 - self.hold)
+
+    def average_decay(self) -> float:
+        """Decay of the generator's moving average."""
+        return max(0.0, min(0.999, 1.0 - 10.0 / self.steps)) if self.average is None else self.average
+
+    def noise_at(self, t: int) -> float:
+        """Standard deviation of the instance noise in step t."""
+        if self.noise_share == 0.0 or self.noise == 0.0:
+            return 0.0
+        return self.noise * (self.noise_end / self.noise) ** min(1.0, t / self.steps / self.noise_share)
+
+    def r1_at(self, t: int) -> float:
+        """Weight of R1 in step t."""
+        if t % self.r1_every != 0:
+            return 0.0
+        noise = self.noise_at(t)
+        return self.r1 * self.r1_every * (noise / self.noise_end if noise > 0.0 else 1.0) ** 2
+
+
+def make_recipe(**options: Any) -> Recipe:
+    """Build a recipe, turning a wrong value into an `InputError` that names the option.
+
+    Raises:
+        InputError: an option is out of range or unknown.
+    """
+    try:
+        recipe = Recipe(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"`{name}`: {first['msg'].lower()}, got {first['input']!r}") from error
+    if recipe.certify_every == 0 and (recipe.stop_below is not None or recipe.certify_objective is not None):
+        name = "stop_below" if recipe.stop_below is not None else "certify_objective"
+        raise InputError(f"`{name}` needs `certify_every`: without it no gap is measured")
+    if recipe.fourier > 0 and recipe.network != "mlp":
+        raise InputError("`fourier` belongs to `network` mlp")
+    if recipe.bits + recipe.gaussians == 0:
+        raise InputError("`bits` and `gaussians` are both 0; a latent needs at least one coordinate")
+    return recipe
+
+
+# The start of a recovery test: see `defaults_for`. The same for every rule.
+COLLAPSED: dict[str, Any] = {
+    "bits": 0,
+    "gaussians": 4,
+    "fourier": 3.0,
+    "lr_generator": 1e-3,
+    "hold": 1.0,
+    "noise": 0.05,
+    "noise_end": 0.05,
+    "average": 0.9,
+    "steps": 1000,
+    "metrics_every": 100,
+}
+
+# Up to so many modes half the width does as well; at 25 modes it costs some sharpness.
+FEW_MODES = 10
+
+
+def defaults_for(data: Data, rule: str, start: str = "random") -> dict[str, Any]:
+    """The options that suit data of this kind, to be overridden by the user's.
+
+    A collapsed start is a test of recovery, and made hard: Gaussian latents only, since signs would pull modes apart
+    by themselves, and a discriminator that is local, so that its slope at the mode where all samples are says nothing
+    of the modes where none are. With a smooth one plain training finds its way out as well.
+    """
+    image = data.image_shape
+    if image is not None:
+        side = max(image[0], image[1])
+        found: dict[str, Any] = {
+            "network": "image" if image[0] == image[1] and side in (8, 16, 28, 32, 64) else "mlp",
+            "hidden": (32,),
+            "activation": "softplus",
+            "batch": 64,
+            "bits": 0,
+            "gaussians": 64,
+            "steps": 3000,
+            "noise_share": 0.0,
+            "r1": 0.0,
+            "points": 16,
+            "lr_generator": 1e-3,
+            "weight": 40.0,
+            "hold": 1.0,
+            "bandwidths": (2.0, 4.0, 8.0),
+        }
+        if found["network"] == "mlp":
+            found["hidden"] = (256, 256)
+        return found
+    found = dict(COLLAPSED) if start != "random" else {}
+    if data.centers is None:
+        found["gaussians"] = max(2, min(16, data.X.shape[1]))
+    elif start == "random" and len(data.centers) <= FEW_MODES:
+        found["hidden"] = (64, 64, 64)
+    if rule == "proximal":
+        found["activation"] = "softplus"
+    if math.prod(data.X.shape) > 1 << 28:
+        found["batch"] = 512
+    return found

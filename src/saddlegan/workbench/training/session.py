@@ -1,0 +1,274 @@
+"""A training session: the pair, the rule and every random source, built from a recipe and brought back from a state."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from saddlegan import networks, train
+from saddlegan.errors import InputError
+from saddlegan.game import Game
+from saddlegan.results import Step
+from saddlegan.workbench.data.sources import Data
+from saddlegan.workbench.runs import checkpoints, players
+from saddlegan.workbench.runs.config import LatentSpec, RunConfig
+from saddlegan.workbench.training.recipe import Recipe
+
+COLLAPSE_STEPS = 400  # of the regression onto the first modes
+PRETRAINING_STEPS = 200  # of D against the collapsed G
+STREAMS = ("data", "latents", "noise")  # one generator each, so that none disturbs another
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """Samples in data units are `scale * G(z) + offset`."""
+
+    scale: float
+    offset: float
+
+
+class Session:
+    """Everything that a run holds in memory, one step after the other.
+
+    Attributes:
+        recipe: the options.
+        scale: between the data's units and the networks'.
+        rule: the training rule, over one pair or over replicas.
+        average: the generator's moving average.
+    """
+
+    def __init__(self, recipe: Recipe, data: Data) -> None:
+        self.recipe = recipe
+        self.scale = scale_of(data)
+        self._X = data.X  # rows are scaled as they are drawn, so that memmaps stay on disk
+        seeds = range(recipe.seed, recipe.seed + recipe.seeds)
+        self._sources = {
+            stream: [torch.Generator().manual_seed(_mixed(seed, number)) for seed in seeds]
+            for number, stream in enumerate(STREAMS)
+        }
+        pairs = [make_pair(recipe, data, seed) for seed in seeds]
+        latent = train.MixedLatent(recipe.bits, recipe.gaussians)
+        single = recipe.seeds == 1
+        self.latent = train.ReplicaLatent(latent, self._sources["latents"])
+        self._G = pairs[0][0] if single else train.Replicas([G for G, _ in pairs])
+        self._D = pairs[0][1] if single else train.Replicas([D for _, D in pairs])
+        self._noise = train.InstanceNoise(self._D, sd=recipe.noise_at(0), generators=tuple(self._sources["noise"]))
+        self._r1 = train.R1(recipe.r1_at(0))
+        game = Game(
+            self._G,
+            self._noise,
+            objective=recipe.objective,
+            latent=self.latent,
+            discriminator_penalty=self._r1 if recipe.r1 > 0 else None,
+        )
+        betas = (recipe.beta1, recipe.beta2)
+        self._opt_G = torch.optim.Adam(self._G.parameters(), recipe.lr_generator, betas=betas, fused=True)
+        self._opt_D = torch.optim.Adam(self._noise.parameters(), recipe.lr_discriminator, betas=betas, fused=True)
+        if recipe.start != "random":
+            self._collapse(data, int(recipe.start.partition(":")[2]))
+        self.rule = make_rule(recipe, game, self._opt_G, self._opt_D)
+        self.average = train.MovingAverage(self._G, decay=recipe.average_decay())
+        self._figures: list[tuple[float, float, float]] = []
+
+    @property
+    def steps_done(self) -> int:
+        """Number of steps since the start, over all resumes."""
+        return self.rule.steps_done
+
+    def step(self) -> Step:
+        """Set this step's schedules, draw a batch and move both players."""
+        t = self.steps_done
+        factor = self.recipe.learning_rate_factor(t)
+        for optimizer, rate in ((self._opt_G, self.recipe.lr_generator), (self._opt_D, self.recipe.lr_discriminator)):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
+        self._noise.sd = self.recipe.noise_at(t)
+        self._r1.weight = self.recipe.r1_at(t)
+        step = self.rule.step(self._batch())
+        self.average.update()
+        self._figures.append((step.value, step.generator_loss, step.discriminator_loss))
+        return step
+
+    def take_means(self) -> dict[str, float]:
+        """Mean value and losses since the last call; kept in checkpoints, so that a resume changes no line."""
+        columns = zip(*self._figures, strict=True)
+        names = ("value", "generator_loss", "discriminator_loss")
+        means = {name: math.fsum(column) / len(column) for name, column in zip(names, columns, strict=True)}
+        self._figures = []
+        return means
+
+    def _batch(self) -> Tensor:
+        """One batch for each seed, drawn with replacement; as many again for each move of a critic."""
+        rounds = self.recipe.n_critic if self.recipe.rule == "alternating" else 1
+        chosen = [
+            torch.randint(len(self._X), (self.recipe.batch,), generator=source)
+            for _ in range(rounds)
+            for source in self._sources["data"]
+        ]
+        rows = np.asarray(self._X[torch.cat(chosen).numpy()], dtype=np.float64)
+        return torch.from_numpy(((rows - self.scale.offset) / self.scale.scale).astype(np.float32))
+
+    def generators(self) -> list[nn.Module]:
+        """The averaged generator of each seed, in evaluation mode."""
+        module = self.average.module
+        return [m.eval() for m in module.unstack()] if isinstance(module, train.Replicas) else [module]
+
+    def discriminators(self) -> list[nn.Module]:
+        """The discriminator of each seed, without the instance noise."""
+        return self._D.unstack() if isinstance(self._D, train.Replicas) else [self._D]
+
+    @torch.no_grad()
+    def samples(self, n: int, *, seed: int) -> list[np.ndarray]:
+        """N samples (n, d) in data units from each seed's averaged generator; training's own sources are untouched."""
+        z = train.MixedLatent(self.recipe.bits, self.recipe.gaussians)(n, torch.Generator().manual_seed(seed))
+        drawn = [torch.cat([G(block).flatten(1) for block in z.split(1024)]) for G in self.generators()]
+        return [(rows * self.scale.scale + self.scale.offset).numpy() for rows in drawn]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next steps depend on."""
+        return {
+            "rule": self.rule.state_dict(),
+            "average": self.average.state_dict(),
+            "sources": {name: [s.get_state() for s in sources] for name, sources in self._sources.items()},
+            "global": checkpoints.random_state(),
+            "figures": self._figures,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a saved state; the next steps have the same bits."""
+        self.rule.load_state_dict(state["rule"])
+        self.average.load_state_dict(state["average"])
+        for name, sources in self._sources.items():
+            for source, saved in zip(sources, state["sources"][name], strict=True):
+                source.set_state(saved)
+        checkpoints.set_random_state(state["global"])
+        self._figures = list(state["figures"])
+
+    def _collapse(self, data: Data, count: int) -> None:
+        """Regress G onto the first `count` modes and train D against it: the start of a recovery test."""
+        if data.centers is None or not 1 <= count <= len(data.centers):
+            raise InputError(f"`start` collapsed:{count} needs data with at least {count} known modes")
+        centers = torch.from_numpy(data.centers[:count]).float()
+        centers = (centers - self.scale.offset) / self.scale.scale
+        opt_G = torch.optim.Adam(self._G.parameters(), 1e-3)
+        opt_D = torch.optim.Adam(self._D.parameters(), 1e-3, betas=(0.5, 0.999))
+        n = self.recipe.batch * self.recipe.seeds
+        penalty = self._r1 if self.recipe.r1 > 0 else None
+        game = Game(self._G, self._noise, objective="vanilla", latent=self.latent, discriminator_penalty=penalty)
+        for _ in range(COLLAPSE_STEPS):
+            z = self.latent(n)
+            # the last latent coordinate's sign, or its quantile, says which mode
+            place = (0.5 * (1 + torch.erf(z[:, -1] / 2**0.5)) * count).long().clamp(0, count - 1)
+            opt_G.zero_grad()
+            (self._G(z) - centers[place]).square().mean().mul(self.recipe.seeds).backward()
+            opt_G.step()
+        for _ in range(PRETRAINING_STEPS):
+            with torch.no_grad():
+                fake = self._G(self.latent(n))
+            opt_D.zero_grad()
+            rows = self._batch()[:n]
+            game.discriminator_loss(rows, fake).backward()
+            opt_D.step()
+
+
+def make_pair(recipe: Recipe, data: Data, seed: int) -> tuple[nn.Module, nn.Module]:
+    """One seed's fresh G and D; torch's global generator is put back afterwards."""
+    n_latent, d = recipe.bits + recipe.gaussians, data.X.shape[1]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_mixed(seed, len(STREAMS)))
+        if recipe.network == "mlp":
+            G = networks.MLP(n_latent, d, hidden=recipe.hidden)
+            return G, networks.MLP(d, 1, hidden=recipe.hidden, activation=recipe.activation, fourier=recipe.fourier)
+        if data.image_shape is None or len(recipe.hidden) != 1:
+            raise InputError("`network` image needs square images and one width in `hidden`")
+        size, channels = data.image_shape[0], (*data.image_shape, 1)[2]
+        return (
+            networks.ImageGenerator(n_latent, size=size, channels=channels, width=recipe.hidden[0]),
+            networks.ImageDiscriminator(
+                size=size, channels=channels, width=recipe.hidden[0], activation=recipe.activation
+            ),
+        )
+
+
+def make_rule(
+    recipe: Recipe, game: Game, opt_G: torch.optim.Optimizer, opt_D: torch.optim.Optimizer
+) -> train.AbstractRule:
+    """The rule that the recipe names, over any number of replicas."""
+    if recipe.rule == "primal-dual":
+        return train.PrimalDual(
+            game,
+            opt_G,
+            opt_D,
+            weight=recipe.weight,
+            bandwidths=recipe.bandwidths,
+            points=recipe.points,
+            replicas=recipe.seeds,
+        )
+    if recipe.rule == "proximal":
+        points = None if recipe.points is None else recipe.points * recipe.seeds
+        return train.Proximal(
+            game,
+            opt_G,
+            opt_D,
+            lam=recipe.lam,
+            steps=recipe.inner_steps,
+            norm=recipe.norm,
+            persistent=recipe.persistent,
+            points=points,
+        )
+    if recipe.rule == "unrolled":
+        return train.Unrolled(game, opt_G, opt_D, steps=recipe.inner_steps, length=recipe.inner_length)
+    if recipe.rule == "alternating":
+        return train.Alternating(game, opt_G, opt_D, n_critic=recipe.n_critic)
+    plain = {
+        "simultaneous": train.Simultaneous,
+        "extragradient": train.Extragradient,
+        "optimistic": train.Optimistic,
+    }
+    return plain[recipe.rule](game, opt_G, opt_D)
+
+
+def scale_of(data: Data) -> Scale:
+    """Images to [-1, 1]; other data to mean 0 and standard deviation 1 over all columns together."""
+    if data.value_range is not None:
+        low, high = data.value_range
+        return Scale(0.5 * (high - low) or 1.0, 0.5 * (high + low))
+    rows = np.asarray(data.X, dtype=np.float64)
+    offset = float(rows.mean())
+    return Scale(float(np.sqrt(((rows - rows.mean(0)) ** 2).mean())) or 1.0, offset)
+
+
+def config_of(session: Session, data: Data, *, command_line: str) -> RunConfig:
+    """What `config.json` keeps of a session."""
+    recipe = session.recipe
+    options = json.loads(recipe.model_dump_json())
+    return RunConfig(
+        command="train",
+        model=recipe.rule,
+        objective=recipe.objective,
+        data=data.spec,
+        latent=LatentSpec(
+            kind="mixed" if recipe.bits else "gaussian",
+            size=recipe.bits + recipe.gaussians,
+            options={"bits": recipe.bits} if recipe.bits else {},
+        ),
+        generator=players.network_spec(session.generators()[0]),
+        discriminator=players.network_spec(session.discriminators()[0]),
+        seed=recipe.seed,
+        sample_scale=session.scale.scale,
+        sample_offset=session.scale.offset,
+        options=options,
+        command_line=command_line,
+    )
+
+
+def _mixed(seed: int, stream: int) -> int:
+    """A generator's seed for one stream of one run: neighbouring seeds and streams share no numbers."""
+    return int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0] >> np.uint64(1))
