@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
-from saddlegan import Game, certify, fit
+from saddlegan import Batch, Game, certify, fit
 from saddlegan.networks import LinearGenerator
 
 Sampler = Callable[[int, torch.Generator], Tensor]
@@ -164,8 +164,8 @@ def quadratic(seed: int, *, moved: bool) -> Known:
         Slope(torch.zeros(d, dtype=torch.float64)),
         objective="wasserstein",
         latent=1,
-        generator_penalty=lambda G, fake: 0.5 * fake.square().sum(1).mean(),
-        discriminator_penalty=lambda D, x, fake: 0.5 * D.w.square().sum(),  # type: ignore[union-attr]
+        generator_penalty=lambda G, batch: 0.5 * batch.fake.square().sum(1).mean(),
+        discriminator_penalty=lambda D, batch: 0.5 * D.w.square().sum(),  # type: ignore[union-attr]
     )
     return Known("quadratic", game, _zeros(d), math.nan if moved else math.inf)
 
@@ -189,9 +189,9 @@ def leader(seed: int, *, moved: bool) -> Known:
         Slope(torch.zeros(1, dtype=torch.float64)),
         objective="wasserstein",
         latent=1,
-        generator_penalty=lambda G, fake: -0.5 * a * fake.square().sum(1).mean() + 0.0 * fake.sum(),
-        discriminator_penalty=lambda D, x, fake: (
-            0.5 * c * D.w.square().sum() + (b - 1.0) * (fake @ D.w).mean()  # type: ignore[union-attr,operator]
+        generator_penalty=lambda G, batch: -0.5 * a * batch.fake.square().sum(1).mean(),
+        discriminator_penalty=lambda D, batch: (
+            0.5 * c * D.w.square().sum() + (b - 1.0) * (batch.fake @ D.w).mean()  # type: ignore[union-attr,operator]
         ),
     )
     return Known("leader", game, _zeros(1), math.nan if moved else b * b / a - c, project_generator=clamp_to(1.0))
@@ -205,7 +205,9 @@ def no_nash(seed: int, *, moved: bool) -> Known:
         Slope(torch.tensor([sign], dtype=torch.float64)),
         objective="wasserstein",
         latent=1,
-        discriminator_penalty=lambda D, x, fake: -((fake - D.w).square().mean() + (fake @ D.w).mean()),  # type: ignore[operator]
+        discriminator_penalty=lambda D, batch: (  # type: ignore[operator]
+            -((batch.fake - D.w).square().mean() + (batch.fake @ D.w).mean())  # type: ignore[operator]
+        ),
     )
     return Known(
         "no-nash",
@@ -257,8 +259,9 @@ def gaussian(seed: int, *, moved: bool) -> Known:
         G.mean.copy_(b)
     eye = torch.eye(d, dtype=torch.float64)
 
-    def excess(D: nn.Module, x: Tensor, fake: Tensor) -> Tensor:
+    def excess(D: nn.Module, batch: Batch) -> Tensor:
         """E D^c - D on fakes, which turns -E D(G) of the Wasserstein game into -E D^c(G)."""
+        fake = batch.fake
         H = 0.5 * eta * eye - 0.5 * (D.L + D.L.T)  # type: ignore[operator,union-attr]
         w = D.g + eta * fake  # type: ignore[operator]
         conjugate = 0.25 * (torch.linalg.solve(H, w.T).T * w).sum(1) - 0.5 * eta * fake.square().sum(1)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.data import DataLoader, TensorDataset
 
-from saddlegan import Certificate, Game, Status, certify
+from saddlegan import Batch, Certificate, Game, Status, certify
 from saddlegan.certify.search._measure import gain_of
 from saddlegan.errors import BudgetWarning, InputError, InputTypeError, ObjectiveError
 from saddlegan.proximal import proximal_value, squared_distance, warn_if_piecewise_linear
@@ -131,14 +131,14 @@ def test_everything_is_restored_after_an_exception() -> None:
     before = _snapshot(game, optimiser)
     calls = 0
 
-    def breaking(D: nn.Module, x: Tensor, fake: Tensor) -> Tensor:
+    def breaking(D: nn.Module, batch: Batch) -> Tensor:
         nonlocal calls
         calls += 1
         torch.rand(3)
         np.random.rand()
         if calls > 100:
             raise RuntimeError("user code")
-        return x.new_zeros(())
+        return batch.x.new_zeros(())
 
     broken = Game(game.G, game.D, objective="vanilla", latent=4, discriminator_penalty=breaking)
     with pytest.raises(RuntimeError, match="user code"):
@@ -213,7 +213,9 @@ def test_all_data_sources_give_the_same_samples() -> None:
 
 
 def test_value_that_is_not_finite_gives_a_certificate_not_an_error() -> None:
-    game = Game(*(lambda g: (g.G, g.D))(_simple()), latent=2, generator_penalty=lambda G, fake: fake.sum() * torch.inf)
+    game = Game(
+        *(lambda g: (g.G, g.D))(_simple()), latent=2, generator_penalty=lambda G, batch: batch.fake.sum() * torch.inf
+    )
     certificate = certify.nash(game, _points(), search=FAST)
     assert (certificate.status, certificate.verdict, certificate.bound) == (Status.NON_FINITE, "not refuted", "none")
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from saddlegan import Game
+from saddlegan import Batch, Game
 from saddlegan.errors import InputError, InputTypeError, ObjectiveError
 from saddlegan.game import PathNormPenalty, SecondMomentPenalty
 from saddlegan.networks import MLP, LinearGenerator, TwoLayerDiscriminator
@@ -42,14 +42,14 @@ def test_gradients_of_both_players(objective, rng):
     game = small_game(
         objective,
         generator_penalty=SecondMomentPenalty(torch.zeros(3, dtype=torch.float64)),
-        discriminator_penalty=lambda D, x, fake: 0.1 * D(x).square().mean() + 0.2 * D(fake).square().mean(),
+        discriminator_penalty=lambda D, batch: 0.1 * D(batch.x).square().mean() + 0.2 * D(batch.fake).square().mean(),
     )
     x = torch.randn(6, 3, generator=rng, dtype=torch.float64)
-    z = game.sample_latent(5, rng)
+    z = game.sample_latent(6, rng)
     gradients = game.gradients(x, z)
     fake = game.G(z).detach()
     pairs = [
-        (gradients.generator, finite_difference(lambda: game.generator_loss(z).detach(), list(game.G.parameters()))),
+        (gradients.generator, finite_difference(lambda: game.generator_loss(z, x).detach(), list(game.G.parameters()))),
         (
             gradients.discriminator,
             finite_difference(lambda: game.discriminator_loss(x, fake).detach(), list(game.D.parameters())),
@@ -162,16 +162,16 @@ def test_sobolev_distance_of_linear_discriminators_is_that_of_their_weights():
 
 
 def test_bad_arguments_are_named():
-    net = torch.nn.Linear(2, 2)
+    net, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     with pytest.raises(InputTypeError, match="`D`"):
         Game(net, lambda x: x)  # type: ignore[arg-type]
     with pytest.raises(InputTypeError, match="`latent`"):
-        Game(net, net, latent="16")  # type: ignore[arg-type]
+        Game(net, other, latent="16")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="`latent`"):
-        Game(net, net, latent=0)
+        Game(net, other, latent=0)
     with pytest.raises(ObjectiveError, match="`objective`"):
-        Game(net, net, objective="jensen")
+        Game(net, other, objective="jensen")
     with pytest.raises(InputError, match="`norm`"):
         squared_distance(net, net, torch.ones(1, 2), "h1")  # type: ignore[arg-type]
     with pytest.raises(InputTypeError, match="TwoLayerDiscriminator"):
-        PathNormPenalty(1.0)(net, torch.ones(1, 2), torch.ones(1, 2))
+        PathNormPenalty(1.0)(net, Batch(torch.ones(1, 2)))

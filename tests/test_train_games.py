@@ -84,8 +84,8 @@ def test_alternating_cycles_on_the_bilinear_game() -> None:
 def test_every_rule_solves_the_quadratic_game(name: str) -> None:
     """V = u^2/2 - u v - v^2/2 (strongly convex-concave): the one saddle point is 0."""
     game = bilinear()
-    game.generator_penalty = lambda G, fake: 0.5 * fake.square().sum(1).mean()
-    game.discriminator_penalty = lambda D, x, fake: 0.5 * next(D.parameters()).square().sum()
+    game.generator_penalty = lambda G, batch: 0.5 * batch.fake.square().sum(1).mean()
+    game.discriminator_penalty = lambda D, batch: 0.5 * next(D.parameters()).square().sum()
     radii = play(game, train.RULES[name], 600)
     assert radii[-1] < 1e-3
 
@@ -132,7 +132,7 @@ def whitened(n: int, rng: torch.Generator) -> Tensor:
 
 def w2_pair(rng: torch.Generator, *, eta: float = 1.7) -> tuple[Game, Tensor, Tensor]:
     covariance = torch.diag(torch.tensor([4.0, 1.0, 0.25], dtype=torch.float64))
-    z = whitened(50, rng)
+    z = whitened(64, rng)
     x = whitened(64, rng) @ torch.linalg.cholesky(covariance).T
     A_ = 0.5 * torch.randn(3, 3, generator=rng, dtype=torch.float64)
     b = torch.randn(3, generator=rng, dtype=torch.float64)

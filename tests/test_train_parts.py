@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from saddlegan import Game, networks, train
+from saddlegan import Batch, Game, networks, train
 from saddlegan.errors import InputError
 from train_cases import bits, data, largest_difference, mlp_game, sgd
 
@@ -29,7 +29,7 @@ def differences(D: nn.Module, x: Tensor, h: float = 1e-6) -> Tensor:
 def test_r1_is_its_definition_and_moves_the_parameters() -> None:
     D = mlp_game().D
     penalty = train.R1(3.0)
-    assert penalty(D, data(), data()).item() == pytest.approx(
+    assert penalty(D, Batch(data(), fake=data())).item() == pytest.approx(
         1.5 * differences(D, data()).square().sum(1).mean().item(), rel=1e-7
     )
     check_moves(penalty, D)
@@ -39,16 +39,16 @@ def test_gradient_penalty_is_its_definition_and_moves_the_parameters() -> None:
     D = mlp_game().D
     source = torch.Generator().manual_seed(1)
     penalty = train.GradientPenalty(10.0, generator=source)
-    got = penalty(D, data(), data(seed=8)).item()
+    got = penalty(D, Batch(data(), fake=data(seed=8))).item()
     source.manual_seed(1)
     e = torch.rand(8, 1, generator=source, dtype=torch.float64)
     between = e * data() + (1 - e) * data(seed=8)
     slopes = differences(D, between).norm(dim=1)
     assert got == pytest.approx(10.0 * (slopes - 1).square().mean().item(), rel=1e-6)
 
-    def same_mix(D: nn.Module, x: Tensor, fake: Tensor) -> Tensor:
+    def same_mix(D: nn.Module, batch: Batch) -> Tensor:
         source.manual_seed(1)
-        return penalty(D, x, fake)
+        return penalty(D, batch)
 
     check_moves(same_mix, D)
 
@@ -57,14 +57,14 @@ def check_moves(penalty: object, D: nn.Module) -> None:
     """The gradient in one hidden weight equals a central difference and is not zero."""
     assert callable(penalty)
     weight = D[0].weight  # type: ignore[index]
-    (gradient,) = torch.autograd.grad(penalty(D, data(), data(seed=8)), weight)
+    (gradient,) = torch.autograd.grad(penalty(D, Batch(data(), fake=data(seed=8))), weight)
     h = 1e-6
     with torch.no_grad():
         weight[1, 0] += h
-    up = penalty(D, data(), data(seed=8)).item()
+    up = penalty(D, Batch(data(), fake=data(seed=8))).item()
     with torch.no_grad():
         weight[1, 0] -= 2 * h
-    down = penalty(D, data(), data(seed=8)).item()
+    down = penalty(D, Batch(data(), fake=data(seed=8))).item()
     with torch.no_grad():
         weight[1, 0] += h
     assert abs(gradient[1, 0].item()) > 1e-6
@@ -72,8 +72,8 @@ def check_moves(penalty: object, D: nn.Module) -> None:
 
 
 def test_the_movement_check_can_fail() -> None:
-    def inert(D: nn.Module, x: Tensor, fake: Tensor) -> Tensor:  # the public code's pattern: no graph through grad_x
-        x = x.detach().requires_grad_(True)
+    def inert(D: nn.Module, batch: Batch) -> Tensor:  # the public code's pattern: no graph through grad_x
+        x = batch.x.detach().requires_grad_(True)
         (slope,) = torch.autograd.grad(D(x).sum(), x)
         return slope.square().mean() + 0.0 * D(x).sum()
 

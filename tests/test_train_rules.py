@@ -317,7 +317,7 @@ def test_on_cuda(name: str) -> None:
 def test_value_and_losses_belong_together(name: str) -> None:
     """V = -(D's loss), and R_g is part of it: the oracle is the game itself at the iterate that the rule names."""
     game = mlp_game()
-    game.generator_penalty = lambda G, fake: fake.square().mean()
+    game.generator_penalty = lambda G, batch: batch.fake.square().mean()
     before = clone(game)
     step = RULES[name](game, source(), None).step(data())
     z = before.sample_latent(8, source())
@@ -384,9 +384,10 @@ def test_the_proximal_gradient_is_the_difference_quotient_of_the_reported_loss()
     for shift in (0.0, h, -h):
         game = mlp_game()
         rule = train.Proximal(game, *sgd(game, lr=0.0), generator=source(), lam=3.0)
-        inner = rule.state_dict()["own"]["inner"]
-        inner["0.bias"] += 0.3
-        inner["0.bias"][1] += shift
+        state = rule.state_dict()
+        state["own"]["inner"]["0.bias"] += 0.3
+        state["own"]["inner"]["0.bias"][1] += shift
+        rule.load_state_dict(state)
         step = rule.step(data())
         assert step.stats["distance"] > 1e-4
         losses.append(step.discriminator_loss)

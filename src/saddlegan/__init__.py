@@ -10,14 +10,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from saddlegan import certify, fit, networks, objectives, train
+    from saddlegan.batch import Batch
     from saddlegan.game import Game
     from saddlegan.results import Certificate, Solution, Status, Step
 
 __version__ = "0.1.0"
 
-__all__ = ["Certificate", "Game", "Solution", "Status", "Step", "certify", "fit", "networks", "objectives", "train"]
+__all__ = [
+    "Batch",
+    "Certificate",
+    "Game",
+    "Solution",
+    "Status",
+    "Step",
+    "certify",
+    "fit",
+    "networks",
+    "objectives",
+    "train",
+]
 
-_HOMES = {"Game": "game", "Certificate": "results", "Solution": "results", "Status": "results", "Step": "results"}
+_HOMES = {
+    "Batch": "batch",
+    "Game": "game",
+    "Certificate": "results",
+    "Solution": "results",
+    "Status": "results",
+    "Step": "results",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,10 @@ class ObjectiveError(SaddleganError, ValueError):
     """The objective does not meet a premise: not zero-sum, or no Lagrangian view."""
 
 
+class NonFiniteLossError(SaddleganError, ArithmeticError):
+    """A player's loss became NaN or infinite; its optimiser did not move."""
+
+
 class DataError(InputError):
     """A file or folder cannot be read as data; the message names it."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +63,17 @@ def evaluating(*players: nn.Module) -> Iterator[None]:
 def trainable(player: nn.Module) -> list[nn.Parameter]:
     """Parameters of a player that take a gradient, in their order."""
     return [p for p in player.parameters() if p.requires_grad]
+
+
+def owned(state: Any) -> Any:
+    """Copy of a state whose tensors nobody else writes to; `state_dict` of a module or optimiser hands out its own."""
+    if isinstance(state, Tensor):
+        return state.detach().clone()
+    if isinstance(state, Mapping):
+        return {name: owned(entry) for name, entry in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(owned(entry) for entry in state)
+    return state
 
 
 def set_gradients(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> None:

@@ -23,6 +23,18 @@ def _identity(t: Tensor) -> Tensor:
     return t
 
 
+def _inseparable(name: str) -> Scalar:
+    """Stand for f0 and f1 where the value is no sum of a real and a generated half."""
+
+    def refuse(t: Tensor) -> Tensor:
+        raise ObjectiveError(
+            f"{name!r} has no f0 and f1: its value is not E f0(D(x)) + E f1(D(G(z))). What needs the two halves or a "
+            "closed form works with separable objectives only; judge this game by `Game.value`."
+        )
+
+    return refuse
+
+
 def _below_one(v: Tensor) -> Tensor:
     """Map R onto (-inf, 1) with slope 1 at 0; f0 and f1 stay concave in v."""
     return 1.0 - torch.exp(-v)
@@ -43,6 +55,10 @@ class Objective:
         link: map from the network's raw output into `domain`.
         generator_loss: the generator's own loss on raw outputs for the objectives that are not zero-sum, else None.
         note: one sentence for users.
+        logits: whether the raw output is a logit, which a network must not squash.
+        pairing: f of a pairing objective, V = E f(D(x) - D(G(z))), else None; its f0 and f1 refuse by name, and its
+            `generator_loss` is a function of the difference.
+        twin: name of the zero-sum objective that an objective which is not zero-sum is judged by, or None.
     """
 
     name: str
@@ -54,13 +70,17 @@ class Objective:
     domain: tuple[float, float] = (-math.inf, math.inf)
     link: Scalar = _identity
     generator_loss: Scalar | None = None
+    logits: bool = False
+    pairing: Scalar | None = None
+    twin: str | None = None
 
     def __repr__(self) -> str:
         return f"Objective({self.name!r}, zero_sum={self.zero_sum}, lagrangian={self.equilibrium is not None})"
 
     def __reduce__(self) -> tuple[object, ...]:
         # f0 and f1 are lambdas, which cannot be pickled; a registered objective is its name
-        return (get, (self.name,)) if OBJECTIVES.get(self.name) is self else super().__reduce__()  # type: ignore
+        known = OBJECTIVES.get(self.name) is self or self.name == OWN_VALUE.name
+        return (get, (self.name,)) if known else super().__reduce__()  # type: ignore
 
     def require_zero_sum(self, purpose: str) -> None:
         """Refuse an objective whose two players do not share one value.
@@ -69,10 +89,10 @@ class Objective:
             ObjectiveError: the objective is not zero-sum.
         """
         if not self.zero_sum:
-            raise ObjectiveError(
-                f"{purpose} needs a zero-sum `objective`, got {self.name!r}: {self.note} "
-                f"Use one of {', '.join(n for n, o in OBJECTIVES.items() if o.zero_sum)}."
-            )
+            use = f"Use one of {', '.join(n for n, o in OBJECTIVES.items() if o.zero_sum)}."
+            if self.twin is not None:
+                use = f"Its zero-sum twin is {self.twin!r}: judge the pair by Game(..., objective={self.twin!r})."
+            raise ObjectiveError(f"{purpose} needs a zero-sum `objective`, got {self.name!r}: {self.note} {use}")
 
     def require_lagrangian(self, purpose: str) -> float:
         """Return t* of the Lagrangian view (4), or refuse.
@@ -103,6 +123,7 @@ VANILLA = Objective(
     True,
     0.0,
     "Logits t; the log 2 makes f1 vanish at D = 1/2 and changes no gradient.",
+    logits=True,
 )
 # f-GANs: f0(t) = t, f1(t) = -f*(t) with f'(1) = 0, so that t* = f'(1) = 0 and f*(0) = -f(1) = 0
 KL = Objective("kl", _identity, lambda t: 1.0 - torch.exp(t), True, 0.0, "f(u) = u log u - u + 1.")
@@ -143,6 +164,8 @@ NON_SATURATING = Objective(
     0.0,
     "The generator descends -log s(D(G(z))), not the value that D ascends.",
     generator_loss=lambda t: -logsigmoid(t),
+    logits=True,
+    twin="vanilla",
 )
 LEAST_SQUARES = Objective(
     "least-squares",
@@ -163,6 +186,37 @@ HINGE = Objective(
     generator_loss=torch.neg,
 )
 
+PAIRING = Objective(
+    "pairing",
+    _inseparable("pairing"),
+    _inseparable("pairing"),
+    True,
+    None,
+    "V = E log s(D(x) - D(G(z))) + log 2, real and generated samples matched in pairs.",
+    logits=True,
+    pairing=lambda t: logsigmoid(t) + _LOG2,  # f(0) = 0
+)
+PAIRING_NON_SATURATING = Objective(
+    "pairing-non-saturating",
+    _inseparable("pairing-non-saturating"),
+    _inseparable("pairing-non-saturating"),
+    False,
+    None,
+    "The generator descends -log s(D(G(z)) - D(x)), not the value that D ascends.",
+    generator_loss=lambda t: -logsigmoid(-t),
+    logits=True,
+    pairing=PAIRING.pairing,
+    twin="pairing",
+)
+OWN_VALUE = Objective(
+    "own-value",
+    _inseparable("own-value"),
+    _inseparable("own-value"),
+    True,
+    None,
+    "The value is the user's own: `Game.from_value`, or a Game that overrides `value`.",
+)
+
 OBJECTIVES: dict[str, Objective] = {
     objective.name: objective
     for objective in (
@@ -175,6 +229,8 @@ OBJECTIVES: dict[str, Objective] = {
         NON_SATURATING,
         LEAST_SQUARES,
         HINGE,
+        PAIRING,
+        PAIRING_NON_SATURATING,
     )
 }
 
@@ -199,6 +255,8 @@ def get(objective: str | Objective) -> Objective:
     """
     if isinstance(objective, Objective):
         return objective
+    if objective == OWN_VALUE.name:
+        return OWN_VALUE
     found = OBJECTIVES.get(str(objective).lower().replace("_", "-"))
     if found is None:
         raise ObjectiveError(f"`objective` must be one of {', '.join(OBJECTIVES)}; got {objective!r}")

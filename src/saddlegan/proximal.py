@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from saddlegan.batch import Rows, conditions, read, samples
 from saddlegan.errors import InputError
 from saddlegan.game import Game
 from saddlegan.networks import TwoLayerDiscriminator
@@ -52,7 +53,7 @@ def warn_if_piecewise_linear(D: nn.Module, norm: Norm) -> None:
             return
 
 
-def squared_distance(D_new: nn.Module, D_old: nn.Module, x: Tensor, norm: Norm) -> Tensor:
+def squared_distance(D_new: nn.Module, D_old: nn.Module, x: Rows, norm: Norm) -> Tensor:
     """||D_new - D_old||^2 of equation (3), differentiable in D_new's parameters.
 
     "sobolev" is E ||grad_x D_new(x) - grad_x D_old(x)||^2 with the graph kept, so that the term moves the parameters;
@@ -61,7 +62,8 @@ def squared_distance(D_new: nn.Module, D_old: nn.Module, x: Tensor, norm: Norm) 
     Args:
         D_new: the discriminator that moves.
         D_old: the centre; a constant.
-        x: samples (n, ...) over which the expectation runs.
+        x: samples (n, ...) over which the expectation runs, or (x, *conditions): conditions are handed on, never
+            differentiated.
         norm: which distance.
 
     Returns:
@@ -76,25 +78,27 @@ def squared_distance(D_new: nn.Module, D_old: nn.Module, x: Tensor, norm: Norm) 
     if norm == "parameters":
         pairs = zip(D_new.parameters(), D_old.parameters(), strict=True)
         return torch.stack([(new - old.detach()).square().sum() for new, old in pairs]).sum()
+    rows = read(x)
+    points, given = samples(rows), conditions(rows)
     if norm == "l2":
         with torch.no_grad():
-            centre = D_old(x)
-        return (D_new(x) - centre).square().mean()
+            centre = D_old(points, *given)
+        return (D_new(points, *given) - centre).square().mean()
     if norm == "sobolev":
-        moved = _input_gradient(D_new, x, create_graph=torch.is_grad_enabled())
-        centre = _input_gradient(D_old, x, create_graph=False)
+        moved = _input_gradient(D_new, points, given, create_graph=torch.is_grad_enabled())
+        centre = _input_gradient(D_old, points, given, create_graph=False)
         return (moved - centre).flatten(1).square().sum(1).mean()
     raise InputError(f"`norm` must be one of {', '.join(get_args(Norm))}, got {norm!r}")
 
 
-def _input_gradient(D: nn.Module, x: Tensor, *, create_graph: bool) -> Tensor:
+def _input_gradient(D: nn.Module, x: Tensor, given: tuple[Tensor, ...], *, create_graph: bool) -> Tensor:
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(D(x).sum(), x, create_graph=create_graph)
+        (gradient,) = torch.autograd.grad(D(x, *given).sum(), x, create_graph=create_graph)
     return gradient
 
 
-def proximal_value(game: Game, D: nn.Module, x: Tensor, z: Tensor, *, lam: float, norm: Norm) -> Tensor:
+def proximal_value(game: Game, D: nn.Module, x: Rows, z: Rows, *, lam: float, norm: Norm) -> Tensor:
     """V(G, D') - (lam/2) ||D' - D||^2 of equation (3) at one D', the game's discriminator.
 
     Args:

@@ -7,7 +7,15 @@ from saddlegan.networks import spectral_normalise
 from saddlegan.train.parts._average import MovingAverage
 from saddlegan.train.parts._latents import MixedLatent
 from saddlegan.train.parts._noise import InstanceNoise
-from saddlegan.train.parts._penalties import R1, GradientPenalty, WeightClipping
+from saddlegan.train.parts._penalties import (
+    R1,
+    R2,
+    ApproximateR1,
+    ApproximateR2,
+    GradientPenalty,
+    Penalties,
+    WeightClipping,
+)
 from saddlegan.train.parts._replicas import ReplicaLatent, Replicas
 from saddlegan.train.parts._w2_transform import CTransform, QuadraticPotential
 from saddlegan.train.rules._alternating import Alternating
@@ -31,9 +39,12 @@ RULES: dict[str, type[AbstractRule]] = {
 
 __all__ = [
     "R1",
+    "R2",
     "RULES",
     "AbstractRule",
     "Alternating",
+    "ApproximateR1",
+    "ApproximateR2",
     "CTransform",
     "Extragradient",
     "GradientPenalty",
@@ -41,6 +52,7 @@ __all__ = [
     "MixedLatent",
     "MovingAverage",
     "Optimistic",
+    "Penalties",
     "PrimalDual",
     "Proximal",
     "QuadraticPotential",

@@ -115,7 +115,7 @@ class FiniteGame(AbstractExactGame):
     @classmethod
     def read(cls, game: Game, X: Tensor) -> Self | None:
         plain = game.generator_penalty is None and game.discriminator_penalty is None
-        if not (plain and game.objective is WASSERSTEIN):
+        if game.has_own_value or not (plain and game.objective is WASSERSTEIN):
             return None
         if not (type(game.G) is MixedGenerator and type(game.D) is MixedDiscriminator):
             return None

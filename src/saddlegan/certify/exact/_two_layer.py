@@ -82,6 +82,8 @@ class TwoLayerGame(AbstractExactGame):
     def read(cls, game: Game, X: Tensor) -> Self | None:
         G, D = game.G, game.D
         R_g, R_d = game.generator_penalty, game.discriminator_penalty
+        if game.has_own_value or game.rows_in_groups > 1:
+            return None
         if game.objective is not WASSERSTEIN or type(D) is not TwoLayerDiscriminator or D.activation == "relu":
             return None
         if not (isinstance(R_g, SecondMomentPenalty) and isinstance(R_d, PathNormPenalty)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ from torch import nn
 
 from saddlegan import checks
 from saddlegan.errors import InputError
-from saddlegan.modules import follow
+from saddlegan.modules import follow, frozen, owned
 
 
 class MovingAverage:
@@ -36,7 +35,7 @@ class MovingAverage:
         if decay == 1.0:
             raise InputError("`decay` must be below 1: at 1 the average would never move")
         self.decay = checks.number("decay", decay, most=1.0)
-        self.module = copy.deepcopy(G).eval().requires_grad_(False)
+        self.module = frozen(G)
         self._followed = G
 
     def update(self) -> None:
@@ -44,8 +43,8 @@ class MovingAverage:
         follow(self.module, self._followed, 1.0 - self.decay)
 
     def state_dict(self) -> dict[str, Any]:
-        """The averaged parameters and buffers."""
-        return self.module.state_dict()
+        """Copies of the averaged parameters and buffers."""
+        return owned(self.module.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a saved average."""

@@ -13,7 +13,8 @@ class InstanceNoise(nn.Module):
     """D(x + sd * e), e ~ N(0, I) drawn afresh for each pass, on real and generated samples alike.
 
     It gives both distributions overlapping supports; let `sd` shrink over training by setting it between steps. In
-    evaluation mode, and at sd = 0, it is D itself.
+    evaluation mode, and at sd = 0, it is D itself. Conditions, D(x, *conditions), are handed on as they are: a blurred
+    label would be no label.
 
     Args:
         D: the discriminator.
@@ -36,11 +37,11 @@ class InstanceNoise(nn.Module):
         self.sd = checks.number("sd", sd)
         self.generators = generators
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *conditions: Tensor) -> Tensor:
         """Return D of the blurred samples."""
         if not self.training or self.sd == 0.0:
-            return self.D(x)
-        return self.D(torch.add(x, self._noise(x), alpha=self.sd))
+            return self.D(x, *conditions)
+        return self.D(torch.add(x, self._noise(x), alpha=self.sd), *conditions)
 
     def _noise(self, x: Tensor) -> Tensor:
         if not self.generators:

@@ -87,13 +87,17 @@ class Replicas(nn.Module):
         self._skeleton = (copy.deepcopy(modules[0]).requires_grad_(False),)
         self._batched = _is_plain(modules[0])
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return every replica's output on its own rows."""
+    def forward(self, x: Tensor, *conditions: Tensor) -> Tensor:
+        """Return every replica's output on its own rows, and on its own conditions."""
         if len(x) % self.count:
             raise InputError(f"`x` must have rows in a multiple of {self.count} replicas, got {len(x)}")
         weights = [Multiply.apply(p, float(self.count)) if p.requires_grad else p for p in self.stacked]
         parts = x.unflatten(0, (self.count, -1))
-        made = self._layers(weights, parts) if self._batched else vmap(self._one)(weights, parts)
+        if self._batched and not conditions:
+            made = self._layers(weights, parts)
+        else:
+            given = [entry.unflatten(0, (self.count, -1)) for entry in conditions]
+            made = vmap(self._one)(weights, parts, *given)
         return made.flatten(0, 1)
 
     def _layers(self, weights: list[Tensor], rows: Tensor) -> Tensor:
@@ -107,8 +111,8 @@ class Replicas(nn.Module):
                 rows = layer(rows)
         return rows
 
-    def _one(self, weights: list[Tensor], rows: Tensor) -> Tensor:
-        return functional_call(self._skeleton[0], dict(zip(self._names, weights, strict=True)), (rows,))
+    def _one(self, weights: list[Tensor], *rows: Tensor) -> Tensor:
+        return functional_call(self._skeleton[0], dict(zip(self._names, weights, strict=True)), rows)
 
     def unstack(self) -> list[nn.Module]:
         """Each replica as a module of its own, with copies of its parameters."""

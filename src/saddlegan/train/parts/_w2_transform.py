@@ -82,15 +82,15 @@ class CTransform:
         self.steps = checks.count("steps", steps)
         self.tol = checks.number("tol", tol, least=1e-15)
 
-    def __call__(self, D: nn.Module, fake: Tensor) -> Tensor:
+    def __call__(self, D: nn.Module, fake: Tensor, *conditions: Tensor) -> Tensor:
         """Return D^c (n,) as the raw outputs that the Wasserstein objective subtracts."""
-        x = self.maximiser(D, fake)
-        return D(x).reshape(len(fake)) - 0.5 * self.eta * (x - fake).flatten(1).square().sum(1)
+        x = self.maximiser(D, fake, *conditions)
+        return D(x, *conditions).reshape(len(fake)) - 0.5 * self.eta * (x - fake).flatten(1).square().sum(1)
 
-    def maximiser(self, D: nn.Module, y: Tensor) -> Tensor:
+    def maximiser(self, D: nn.Module, y: Tensor, *conditions: Tensor) -> Tensor:
         """x* (n, ...) for every row of y, a constant."""
         y = y.detach()
-        return self._solve(D, y) if isinstance(D, QuadraticPotential) else self._search(D, y)
+        return self._solve(D, y) if isinstance(D, QuadraticPotential) else self._search(D, y, conditions)
 
     @torch.no_grad()
     def _solve(self, D: QuadraticPotential, y: Tensor) -> Tensor:
@@ -100,17 +100,17 @@ class CTransform:
             raise InputError("`eta` I - 2L is not positive definite: D^c is infinite; raise `eta` or slow D down")
         return torch.cholesky_solve((self.eta * y + D.slope).mT, factor).mT
 
-    def _search(self, D: nn.Module, y: Tensor) -> Tensor:
+    def _search(self, D: nn.Module, y: Tensor, given: tuple[Tensor, ...]) -> Tensor:
         flat = y.flatten(1)
         allowed = self.tol * self.eta * (1.0 + flat.norm(dim=1))
         length = torch.full_like(allowed, 1.0)
         x = flat.clone()
-        value, residual = self._ascent(D, x, flat, y)
+        value, residual = self._ascent(D, x, flat, y, given)
         for _ in range(self.steps):
             if bool((residual.norm(dim=1) <= allowed).all()):
                 return x.view_as(y)
             trial = x + (length / self.eta)[:, None] * residual
-            trial_value, trial_residual = self._ascent(D, trial, flat, y)
+            trial_value, trial_residual = self._ascent(D, trial, flat, y, given)
             # next to the maximum the values differ by rounding only; there the residual decides
             noise = 8 * torch.finfo(y.dtype).eps * (1.0 + value.abs())
             calmer = trial_residual.norm(dim=1) <= residual.norm(dim=1)
@@ -129,9 +129,11 @@ class CTransform:
             )
         return x.view_as(y)
 
-    def _ascent(self, D: nn.Module, x: Tensor, y: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    def _ascent(
+        self, D: nn.Module, x: Tensor, y: Tensor, like: Tensor, given: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             x = x.detach().requires_grad_(True)
-            gain = D(x.view_as(like)).reshape(len(x)) - 0.5 * self.eta * (x - y).square().sum(1)
+            gain = D(x.view_as(like), *given).reshape(len(x)) - 0.5 * self.eta * (x - y).square().sum(1)
             (gradient,) = torch.autograd.grad(gain.sum(), x)
         return gain.detach(), gradient

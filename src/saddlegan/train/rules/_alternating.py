@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import final
 
 import torch.distributed as dist
-from torch import Generator, Tensor
+from torch import Generator
 from torch.optim import Optimizer
 
 from saddlegan import checks
+from saddlegan.batch import Rows, count, cut
 from saddlegan.game import Game
 from saddlegan.results import Step
 from saddlegan.train.rules._base import AbstractRule, Constraint
@@ -29,7 +30,8 @@ class Alternating(AbstractRule):
         game: see `AbstractRule`, as for all arguments but `n_critic`.
         opt_G: optimiser of G.
         opt_D: optimiser of D.
-        n_critic: moves of D per move of G; `x` is cut into that many equal batches.
+        n_critic: moves of D per move of G; `x` is cut into that many equal batches, and G sees the
+            conditions of the last.
         generator: source of latents.
         accumulate: pieces per batch.
         constraint: applied to D after its moves.
@@ -67,13 +69,14 @@ class Alternating(AbstractRule):
     def _batches_per_step(self) -> int:
         return self.n_critic
 
-    def _step(self, x: Tensor) -> Step:
-        n = len(x) // self.n_critic
+    def _step(self, x: Rows) -> Step:
+        n = count(x) // self.n_critic
+        parts = [x] if self.n_critic == 1 else cut(x, self.n_critic)
         z = self._latents(n)
-        discriminator_loss = self._ascend(x[:n], z)
-        for k in range(1, self.n_critic):
+        discriminator_loss = self._ascend(parts[0], z)
+        for following in parts[1:]:
             z = self._latents(n)
-            discriminator_loss = self._ascend(x[k * n : (k + 1) * n], z)
-        value = self._generator_penalty(z) - float(discriminator_loss)
-        generator_loss = self._descend(self._generator_losses(self._latents(n)))
+            discriminator_loss = self._ascend(following, z)
+        value = self._generator_penalty(parts[-1], z) - float(discriminator_loss)
+        generator_loss = self._descend(self._generator_losses(parts[-1], self._latents(n)))
         return Step(value, float(generator_loss), float(discriminator_loss))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import final
 
-from torch import Tensor
-
+from saddlegan.batch import Rows, count
 from saddlegan.results import Step
-from saddlegan.train.parts._snapshot import take
+from saddlegan.train.parts._snapshot import Snapshot, take
 from saddlegan.train.rules._base import AbstractRule
 
 
@@ -40,24 +39,31 @@ class Extragradient(AbstractRule):
         1
     """
 
-    def _step(self, x: Tensor) -> Step:
-        z = self._latents(len(x))
-        before_G = take(self.game.G, self.opt_G)
-        before_D = take(self.game.D, self.opt_D)
+    _before: tuple[Snapshot, Snapshot] | None = None
+
+    def _step(self, x: Rows) -> Step:
+        z = self._latents(count(x))
+        self._before = take(self.game.G, self.opt_G), take(self.game.D, self.opt_D)
         self._gradients(x, z)
         self.opt_G.step()
         self.opt_D.step()
         self._constrain()
         generator_loss, discriminator_loss = self._gradients(x, z)
-        value = self._generator_penalty(z) - discriminator_loss
-        before_G.restore(self.opt_G)
-        before_D.restore(self.opt_D)
+        value = self._generator_penalty(x, z) - discriminator_loss
+        self._abandon()
         self.opt_G.step()
         self.opt_D.step()
         self._constrain()
         return Step(value, generator_loss, discriminator_loss)
 
-    def _gradients(self, x: Tensor, z: Tensor) -> tuple[float, float]:
+    def _abandon(self) -> None:
+        if self._before is not None:
+            before_G, before_D = self._before
+            before_G.restore(self.opt_G)
+            before_D.restore(self.opt_D)
+            self._before = None
+
+    def _gradients(self, x: Rows, z: Rows) -> tuple[float, float]:
         discriminator_loss = self._set_gradient(self.game.D, self._discriminator_losses(x, z))
-        generator_loss = self._set_gradient(self.game.G, self._generator_losses(z))
+        generator_loss = self._set_gradient(self.game.G, self._generator_losses(x, z))
         return float(generator_loss), float(discriminator_loss)

@@ -10,9 +10,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from saddlegan.batch import Rows, count
 from saddlegan.errors import InputError
 from saddlegan.game import Game
-from saddlegan.modules import trainable
 from saddlegan.results import Step
 from saddlegan.train.parts._snapshot import copies
 from saddlegan.train.rules._base import AbstractRule, Constraint
@@ -66,36 +66,40 @@ class Optimistic(AbstractRule):
         super().__init__(
             game, opt_G, opt_D, generator=generator, accumulate=accumulate, constraint=constraint, group=group
         )
-        self._last: dict[str, list[Tensor]] = {}
+        self._last: dict[str, dict[str, Tensor]] = {}
 
-    def _step(self, x: Tensor) -> Step:
-        z = self._latents(len(x))
+    def _step(self, x: Rows) -> Step:
+        z = self._latents(count(x))
         discriminator_loss = self._set_gradient(self.game.D, self._discriminator_losses(x, z))
-        generator_loss = self._set_gradient(self.game.G, self._generator_losses(z))
-        value = self._generator_penalty(z) - float(discriminator_loss)
+        generator_loss = self._set_gradient(self.game.G, self._generator_losses(x, z))
+        value = self._generator_penalty(x, z) - float(discriminator_loss)
         self._move("D", self.game.D, self.opt_D)
         self._constrain()
         self._move("G", self.game.G, self.opt_G)
         return Step(value, float(generator_loss), float(discriminator_loss))
 
     def _move(self, name: str, player: nn.Module, optimizer: Optimizer) -> None:
-        parameters = trainable(player)
-        before = copies(parameters)
+        moving = {key: p for key, p in player.named_parameters() if p.requires_grad}  # may change in mid-training
+        before = copies(list(moving.values()))
         optimizer.step()
+        last = self._last.get(name, {})
         with torch.no_grad():
-            step = [after - old for after, old in zip(parameters, before, strict=True)]
-            for parameter, now, last in zip(parameters, step, self._last.get(name, step), strict=True):
-                parameter.add_(now - last)
-        self._last[name] = step
+            steps = {key: p - old for (key, p), old in zip(moving.items(), before, strict=True)}
+            for key, step in steps.items():
+                if key in last:
+                    moving[key].add_(step - last[key])
+        self._last[name] = steps
 
     def _own_state(self) -> dict[str, Any]:
-        return {name: list(step) for name, step in self._last.items()}
+        return {name: dict(steps) for name, steps in self._last.items()}
 
     def _load_own_state(self, own: Mapping[str, Any]) -> None:
-        players = {"G": trainable(self.game.G), "D": trainable(self.game.D)}
-        for name, step in own.items():
-            if name not in players or [s.shape for s in step] != [p.shape for p in players[name]]:
+        players = {"G": dict(self.game.G.named_parameters()), "D": dict(self.game.D.named_parameters())}
+        for name, steps in own.items():
+            known = players.get(name, {})
+            if any(key not in known or step.shape != known[key].shape for key, step in steps.items()):
                 raise InputError("`state` holds last steps that do not fit these players")
         self._last = {
-            name: [s.to(p, copy=True) for s, p in zip(step, players[name], strict=True)] for name, step in own.items()
+            name: {key: step.to(players[name][key], copy=True) for key, step in steps.items()}
+            for name, steps in own.items()
         }

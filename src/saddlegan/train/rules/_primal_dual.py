@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from saddlegan import checks
+from saddlegan.batch import Rows, conditions, count, cut, join, samples, spread
 from saddlegan.errors import InputError
 from saddlegan.game import Game
 from saddlegan.modules import evaluating
@@ -148,49 +149,55 @@ class PrimalDual(AbstractRule):
             raise InputError("`bandwidths` is empty; give at least one")
         return weight, alpha, [checks.positive("bandwidths", bandwidth) for bandwidth in bandwidths]
 
-    def _step(self, x: Tensor) -> Step:
-        z = self._latents(len(x))
+    def _step(self, x: Rows) -> Step:
+        z = self._latents(count(x))
         discriminator_loss = self._ascend(x, z)
-        value = self._generator_penalty(z) - float(discriminator_loss)
+        value = self._generator_penalty(x, z) - float(discriminator_loss)
         weight, alpha, bandwidths = self._now(self.steps_done)
-        z = self._latents(len(x))
+        z = self._latents(count(x))
         if weight == 0.0:
-            generator_loss = self._descend(self._generator_losses(z))
+            generator_loss = self._descend(self._generator_losses(x, z))
             return Step(value, float(generator_loss), float(discriminator_loss), {"density_loss": 0.0, "density": 0.0})
         with torch.no_grad(), evaluating(self.game.D):
-            near = self._real_points(x)
+            points = self._real_points(x)
+            near = samples(points)  # densities are those of samples; conditions only tell D what it looks at
             link, f1 = self.game.objective.link, self.game.objective.f1
-            rise = gather(self.group, -alpha * f1(link(self.game.D(near))).reshape(len(near), -1).mean(1))
+            raw = self.game.D(near, *conditions(points))
+            rise = -alpha * f1(link(raw)).reshape(len(raw), -1).mean(1)
+            rise = gather(self.group, rise.repeat_interleave(len(near) // len(raw)))
             near = gather(self.group, near if self.features is None else self.features(near))
         seen: list[tuple[Tensor, Tensor]] = []
-        losses = self._density_losses(z, near, rise, weight, bandwidths, seen)
+        losses = self._density_losses(x, z, near, rise, weight, bandwidths, seen)
         generator_loss = self._descend(losses)
         term, density = (torch.stack(figures).mean() for figures in zip(*seen, strict=True))
         stats = {"density_loss": float(term), "density": float(density)}
         return Step(value, float(generator_loss), float(discriminator_loss), stats)
 
-    def _real_points(self, x: Tensor) -> Tensor:
-        parts = x.unflatten(0, (self.replicas, -1))
-        points = parts.shape[1] if self.points is None else share(self.group, self.points)
-        if points >= parts.shape[1]:
+    def _real_points(self, x: Rows) -> Rows:
+        if self.points is None:
             return x
-        return parts[:, :: parts.shape[1] // points][:, :points].flatten(0, 1)
+        points = share(self.group, self.points)
+        if self.replicas == 1:
+            return spread(x, points, rows_in_groups=self.game.rows_in_groups)
+        return join([spread(piece, points) for piece in cut(x, self.replicas)])
 
     def _density_losses(
         self,
-        z: Tensor,
+        x: Rows,
+        z: Rows,
         near: Tensor,
         rise: Tensor,
         weight: float,
         bandwidths: list[float],
         seen: list[tuple[Tensor, Tensor]],
     ) -> Iterator[Tensor]:
-        for piece in self._pieces(z):
-            fake = self.game.G(piece)
+        for x_piece, piece in zip(self._pieces(x), self._pieces(z), strict=True):
+            batch = self.game.batch(x_piece, piece)
+            fake = batch.fake
             density = kernel_density(
                 near, fake if self.features is None else self.features(fake), bandwidths, replicas=self.replicas
             )
             target = (density + rise.flatten()).detach()
             term = weight * (target - density).square().mean()
             seen.append((term.detach(), density.detach().mean()))
-            yield self.game.generator_loss_of(fake) + term
+            yield self.game.generator_loss_of(batch) + term

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, final
@@ -13,9 +12,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from saddlegan import checks
+from saddlegan.batch import Rows, count, spread
 from saddlegan.errors import InputError
 from saddlegan.game import Game
-from saddlegan.modules import evaluating, follow
+from saddlegan.modules import clone, evaluating, follow
 from saddlegan.proximal import Norm, squared_distance, warn_if_piecewise_linear
 from saddlegan.results import Step
 from saddlegan.train.parts._parallel import mean_over, share
@@ -104,39 +104,40 @@ class Proximal(AbstractRule):
         self.rate = rate
         self.persistent = persistent
         self.points = points
-        self._other = copy.deepcopy(game.D)  # D' between persistent steps, the centre D within any step
+        self._swapped = False
+        self._other = clone(game.D)  # D' between persistent steps, the centre D within any step
 
-    def _step(self, x: Tensor) -> Step:
-        z = self._latents(len(x))
+    def _step(self, x: Rows) -> Step:
+        z = self._latents(count(x))
         if self.persistent:
             self._swap()
+            self._swapped = True
         elif self.steps > 1 or self.rate < 1.0:
             self._copy_to_other()
         near = x
         if self.points is not None:
-            points = share(self.group, self.points)
-            near = x[:: max(1, len(x) // points)][:points]
+            near = spread(x, share(self.group, self.points), rows_in_groups=self.game.rows_in_groups)
         distance = torch.zeros(())
         discriminator_loss = torch.zeros(())
-        fakes = [self._fake(piece) for piece in self._pieces(z)]
+        fakes = [self._fake(*pieces) for pieces in zip(self._pieces(x), self._pieces(z), strict=True)]
         for k in range(max(1, self.steps)):
             near_centre = not self.persistent and k == 0  # D' = D: the penalty and its gradient are zero
             seen: list[Tensor] = []
-            losses = self._inner_losses(x, fakes, near, None if near_centre or self.lam == 0 else seen)
+            losses = self._inner_losses(x, z, fakes, near, None if near_centre or self.lam == 0 else seen)
             discriminator_loss = self._set_gradient(self.game.D, losses)
             distance = mean_over(self.group, (seen[0].reshape(1),))[0] if seen else torch.zeros(())
             self.opt_D.step()
             self._constrain()
-        value = self._generator_penalty(z) - float(discriminator_loss) + 0.5 * self.lam * float(distance)
-        generator_loss = self._descend(self._generator_losses(self._latents(len(x))))
+        value = self._generator_penalty(x, z) - float(discriminator_loss) + 0.5 * self.lam * float(distance)
+        generator_loss = self._descend(self._generator_losses(x, self._latents(count(x))))
         self._follow()
         return Step(value, float(generator_loss), float(discriminator_loss), {"distance": float(distance)})
 
     def _inner_losses(
-        self, x: Tensor, fakes: list[Tensor], near: Tensor, seen: list[Tensor] | None
+        self, x: Rows, z: Rows, fakes: list[Tensor | None], near: Rows, seen: list[Tensor] | None
     ) -> Iterator[Tensor]:
-        for piece, fake in zip(self._pieces(x), fakes, strict=True):
-            loss = self.game.discriminator_loss(piece, fake)
+        for piece, latents, fake in zip(self._pieces(x), self._pieces(z), fakes, strict=True):
+            loss = self.game.discriminator_loss(piece, fake, latents)
             if seen is None:
                 yield loss
             else:
@@ -150,11 +151,24 @@ class Proximal(AbstractRule):
         """D <- D + rate (D' - D); afterwards game.D is the centre again."""
         if self.persistent:
             # with its buffers: never played in training mode, its singular vectors and statistics would stand still
-            follow(self._other, self.game.D, self.rate)
+            for centre, inner in zip(self._other.parameters(), self.game.D.parameters(), strict=True):
+                if inner.requires_grad:  # a layer frozen in mid-training stands still
+                    centre.lerp_(inner, self.rate)
+            for centre, inner in zip(self._other.buffers(), self.game.D.buffers(), strict=True):
+                centre.copy_(inner)
             self._swap()
+            self._swapped = False
         elif self.rate < 1.0 and self.steps > 0:
             for centre, inner in zip(self._other.parameters(), self.game.D.parameters(), strict=True):
-                inner.copy_(torch.lerp(centre, inner, self.rate))
+                if inner.requires_grad:
+                    inner.copy_(torch.lerp(centre, inner, self.rate))
+
+    def _abandon(self) -> None:
+        if self._swapped:  # game.D must be the centre again
+            self._swap()
+            self._swapped = False
+        elif not self.persistent and (self.steps > 1 or self.rate < 1.0):
+            follow(self.game.D, self._other, 1.0)
 
     def _pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
         players = self.game.D, self._other

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
-from torch import Tensor
-
+from saddlegan.batch import Rows, count
 from saddlegan.results import Step
 from saddlegan.train.rules._base import AbstractRule
 
@@ -34,11 +33,11 @@ class Simultaneous(AbstractRule):
         Step(value=-0.693147, generator_loss=0, discriminator_loss=0.693147)
     """
 
-    def _step(self, x: Tensor) -> Step:
-        z = self._latents(len(x))
+    def _step(self, x: Rows) -> Step:
+        z = self._latents(count(x))
         discriminator_loss = self._set_gradient(self.game.D, self._discriminator_losses(x, z))
-        generator_loss = self._set_gradient(self.game.G, self._generator_losses(z))
-        value = self._generator_penalty(z) - float(discriminator_loss)
+        generator_loss = self._set_gradient(self.game.G, self._generator_losses(x, z))
+        value = self._generator_penalty(x, z) - float(discriminator_loss)
         self.opt_D.step()
         self._constrain()
         self.opt_G.step()

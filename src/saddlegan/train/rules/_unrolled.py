@@ -12,6 +12,7 @@ from torch.func import functional_call
 from torch.optim import Optimizer
 
 from saddlegan import checks
+from saddlegan.batch import Rows, conditions, count
 from saddlegan.game import Game
 from saddlegan.results import Step
 from saddlegan.train.parts._replicas import Multiply, replica_count
@@ -79,28 +80,28 @@ class Unrolled(AbstractRule):
         self.steps = steps
         self.length = length
 
-    def _step(self, x: Tensor) -> Step:
-        z = self._latents(len(x))
+    def _step(self, x: Rows) -> Step:
+        z = self._latents(count(x))
         discriminator_loss = self._ascend(x, z)
-        value = self._generator_penalty(z) - float(discriminator_loss)
-        generator_loss = self._descend(self._unrolled_losses(x, self._latents(len(x))))
+        value = self._generator_penalty(x, z) - float(discriminator_loss)
+        generator_loss = self._descend(self._unrolled_losses(x, self._latents(count(x))))
         return Step(value, float(generator_loss), float(discriminator_loss))
 
-    def _unrolled_losses(self, x: Tensor, z: Tensor) -> Iterator[Tensor]:
+    def _unrolled_losses(self, x: Rows, z: Rows) -> Iterator[Tensor]:
         ascent = _DiscriminatorLoss(self.game)
         descent = _GeneratorLoss(self.game)
         for x_piece, z_piece in zip(self._pieces(x), self._pieces(z), strict=True):
             weights: dict[str, Tensor] = {
                 f"D.{name}": p for name, p in self.game.D.named_parameters() if p.requires_grad
             }
-            for _ in range(self.steps):
+            for _ in range(self.steps if weights else 0):
                 loss = functional_call(ascent, self._plain(weights), (x_piece, z_piece))
                 gradient = torch.autograd.grad(
                     loss, list(weights.values()), create_graph=True, allow_unused=True, materialize_grads=True
                 )
                 length = self.length * self._replicas  # the loss is a mean over replicas, each of which moves alone
                 weights = {name: w - length * g for (name, w), g in zip(weights.items(), gradient, strict=True)}
-            yield functional_call(descent, self._plain(weights), (z_piece,))
+            yield functional_call(descent, self._plain(weights), (x_piece, z_piece))
 
     def _plain(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Undo what `Replicas` do to gradients, which would otherwise be done once for each unrolled step."""
@@ -117,8 +118,9 @@ class _DiscriminatorLoss(nn.Module):
         self.D = game.D
         self.game = game
 
-    def forward(self, x: Tensor, z: Tensor) -> Tensor:
-        return self.game.discriminator_loss(x, self.game.G(z))
+    def forward(self, x: Rows, z: Rows) -> Tensor:
+        fake = None if self.game.has_own_value else self.game.generate(z, conditions(x))
+        return self.game.discriminator_loss(x, fake, z)
 
 
 class _GeneratorLoss(nn.Module):
@@ -129,5 +131,5 @@ class _GeneratorLoss(nn.Module):
         self.D = game.D
         self.game = game
 
-    def forward(self, z: Tensor) -> Tensor:
-        return self.game.generator_loss(z)
+    def forward(self, x: Rows, z: Rows) -> Tensor:
+        return self.game.generator_loss(z, x)

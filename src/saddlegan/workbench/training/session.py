@@ -74,6 +74,7 @@ class Session:
         if recipe.start != "random":
             self._collapse(data, int(recipe.start.partition(":")[2]))
         self.rule = make_rule(recipe, game, self._opt_G, self._opt_D)
+        self.rule.on_nonfinite = "skip"  # the loop ends the run at a loss that is not finite
         self.average = train.MovingAverage(self._G, decay=recipe.average_decay())
         self._figures: list[tuple[float, float, float]] = []
 
