@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,9 +13,10 @@ import pytest
 from PIL import Image
 
 from saddlegan.errors import DataError, InputError
+from saddlegan.workbench.data import decoding, pyramid, synthetic
 from saddlegan.workbench.data import sources as data
-from saddlegan.workbench.data import synthetic
 from saddlegan.workbench.data.spec import DataSpec
+from saddlegan.workbench.data.tables import TableOptions
 
 
 def save_images(folder: Path, count: int = 6, size: tuple[int, int] = (5, 4), mode: str = "L") -> np.ndarray:
@@ -281,7 +284,7 @@ def test_pickles_are_never_loaded(ending: str, tmp_path: Path) -> None:
         ("t.csv", b"a,b\n1,2\n3,\n", "NaN in row 1, column 1"),
         ("t.csv", b"\xff\xfe\x00", "cannot be read as csv"),
         ("t.parquet", b"PAR1", "cannot be read as parquet"),
-        ("t.xlsx", b"PK", "must end in .npy, .npz, .csv, .parquet"),
+        ("t.xlsx", b"PK", "must end in .npy, .npz, .csv, .tsv, .parquet"),
     ],
 )
 def test_damaged_files_are_named(name: str, content: bytes, message: str, tmp_path: Path) -> None:
@@ -297,3 +300,159 @@ def test_npz_keys(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", left=X, right=X)
     with pytest.raises(DataError, match="holds left, right; name the data array one of"):
         data.load(tmp_path / "b.npz")
+    np.savez(tmp_path / "c.npz", X=X, images=X)
+    with pytest.raises(DataError, match="X and images, and any of them may be the data"):
+        data.load(tmp_path / "c.npz")
+    np.savez(tmp_path / "d.npz", X=X, labels=np.arange(len(X)))
+    assert data.load(tmp_path / "d.npz").notes == ("read the array 'X', left out 'labels'",)
+
+
+FLOATS = np.array([[0.5, 1.25, -2.0], [3.5, 0.0, 1e-3], [7.25, 2.5, 4.0], [1.5, -1.0, 0.25]])
+ABC = ("a", "b", "c")
+
+
+def written(path: Path, columns: list | None = None, **how: Any) -> None:
+    pd.DataFrame(FLOATS, columns=columns).to_csv(path, **{"index": False, **how})
+
+
+def rows_of(text: str) -> str:
+    """The rows with something before and between: `text` is a separator."""
+    return "".join(text.join(map(str, row)) + "\n" for row in FLOATS)
+
+
+def quoted(path: Path) -> None:
+    lines = (",".join(f'"{v}"'.replace(".", ",") for v in row) for row in FLOATS)
+    path.write_text("a,b,c\n" + "\n".join(lines) + "\n")
+
+
+def numbered(path: Path) -> None:
+    path.write_text("a b c\n" + "".join(f"{i} {line}\n" for i, line in enumerate(rows_of(" ").splitlines(), 1)))
+
+
+# what people save, and what is read: writer, names of the columns, a word of the notes
+LAYOUTS: dict[str, tuple[Any, tuple[str, ...] | None, str]] = {
+    "names": (lambda p: written(p, list("abc")), ABC, ""),
+    "numbers as names": (lambda p: written(p), ("0", "1", "2"), "names the columns"),
+    "years as names": (lambda p: written(p, [1999, 2000, 2001]), ("1999", "2000", "2001"), "names the columns"),
+    "index column": (lambda p: written(p, list("abc"), index=True), ABC, "left out the first column"),
+    "R's write.table": (numbered, ABC, "spaces"),
+    "no names": (lambda p: written(p, header=False), None, ""),
+    "semicolons": (lambda p: written(p, list("abc"), sep=";"), ABC, "semicolons"),
+    "tabs": (lambda p: written(p, list("abc"), sep="\t"), ABC, "tabs"),
+    "spaces": (lambda p: written(p, list("abc"), sep=" "), ABC, "spaces"),
+    "decimal commas": (lambda p: written(p, list("abc"), sep=";", decimal=","), ABC, "decimal mark is a comma"),
+    "quoted decimal commas": (quoted, ABC, "decimal mark is a comma"),
+    "latin-1": (lambda p: written(p, ["é", "b", "c"], encoding="latin-1"), ("é", "b", "c"), "latin-1"),
+    "utf-16": (lambda p: written(p, list("abc"), encoding="utf-16"), ABC, "utf-16"),
+    "byte order mark": (lambda p: written(p, list("abc"), encoding="utf-8-sig"), ABC, ""),
+    "blank lines": (lambda p: p.write_text("\na,b,c\n\n" + rows_of(",").replace("\n", "\n\n")), ABC, ""),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_text_files_are_read_as_they_were_meant(name: str, tmp_path: Path) -> None:
+    write, columns, word = LAYOUTS[name]
+    write(tmp_path / "t.csv")
+    found = data.load(tmp_path / "t.csv")
+    np.testing.assert_array_equal(found.X, FLOATS)
+    assert found.spec.columns == columns
+    assert word in " ".join(found.notes)
+    assert data.load_spec(found.spec).notes == found.notes
+
+
+def test_the_reader_does_what_it_is_told(tmp_path: Path) -> None:
+    written(tmp_path / "t.csv")
+    told = data.load(tmp_path / "t.csv", table=TableOptions(header="no"))
+    np.testing.assert_array_equal(told.X, [[0, 1, 2], *FLOATS])
+    assert told.spec.columns is None
+    assert data.load_spec(told.spec).X.shape == (5, 3)
+    np.savez(tmp_path / "t.npz", X=X)
+    with pytest.raises(DataError, match="belong to text files"):
+        data.load(tmp_path / "t.npz", table=TableOptions(sep=";"))
+
+
+# files that may mean two things, or hold what no solver can use: content, the words that name place and remedy
+REFUSED = {
+    "counting names over whole numbers": ("0,1,2\n3,4,5\n6,7,9\n", "may name the columns or be data.*header=yes or"),
+    "one decimal comma a row": ("x\n1,5\n2,5\n", "names 1 columns in its first line, but its rows have 2"),
+    "keys beyond 2**53": ("a,key\n1,9007199254740993\n2,9007199254740995\n", "'key' holds whole numbers beyond 2"),
+    "dates": ("a,day\n1,2020-01-01\n2,2020-01-02\n", "'day' holds '2020-01-01'"),
+    "a dash for missing in the first row": ("-,1.5\n2,2.5\n", "NaN in row 0, column 0"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_text_files_that_are_refused(name: str, tmp_path: Path) -> None:
+    content, words = REFUSED[name]
+    (tmp_path / "t.csv").write_text(content)
+    with pytest.raises(DataError, match=words):
+        data.load(tmp_path / "t.csv")
+
+
+def test_columns_of_other_kinds(tmp_path: Path) -> None:
+    table = pd.DataFrame({"yes": [True, False, True], "n": pd.array([1, 2, 3], dtype="Int64"), "x": [0.5, 1.5, 2.5]})
+    for path, save_table in ((tmp_path / "t.csv", "to_csv"), (tmp_path / "t.parquet", "to_parquet")):
+        getattr(table, save_table)(path, index=False)
+        np.testing.assert_array_equal(data.load(path).X, [[1, 1, 0.5], [0, 2, 1.5], [1, 3, 2.5]])
+    table.assign(n=pd.array([1, None, 3], dtype="Int64")).to_parquet(tmp_path / "gap.parquet")
+    with pytest.raises(DataError, match="NaN in row 1, column 1"):
+        data.load(tmp_path / "gap.parquet")
+    table.assign(day=pd.date_range("2020-01-01", periods=3)).to_parquet(tmp_path / "day.parquet")
+    with pytest.raises(DataError, match="'day' holds dates"):
+        data.load(tmp_path / "day.parquet")
+
+
+def test_what_a_table_does_not_need_is_pointed_out(tmp_path: Path) -> None:
+    pd.DataFrame({"id": [0, 1, 2, 3], "same": 7.5, "x": [1.0, 3.0, 2.0, 5.0]}).to_csv(tmp_path / "t.csv", index=False)
+    notes = " ".join(data.load(tmp_path / "t.csv").notes)
+    assert "'id' counts the rows; pass index=yes" in notes
+    assert "the same value in every row of: same" in notes
+    assert data.load(tmp_path / "t.csv", table=TableOptions(index="yes")).spec.columns == ("same", "x")
+
+
+def test_pictures_stand_upright(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.arange(20, dtype=np.uint8).reshape(4, 5))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # held sideways
+    picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.png", exif=exif)
+    picture.save(tmp_path / "b.png")
+    found = data.load(tmp_path)
+    assert found.image_shape == (4, 5)
+    np.testing.assert_array_equal(found.X[0], found.X[1])
+
+
+@pytest.mark.parametrize(("largest", "shift"), [(255, 0), (4095, 4), (65535, 8)])
+def test_deep_pictures_are_scaled_by_the_range_that_they_use(largest: int, shift: int, tmp_path: Path) -> None:
+    deep = np.linspace(0, largest, 20).astype(np.uint16).reshape(4, 5)
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    Image.fromarray(deep // 2).save(tmp_path / "b.png")
+    found = data.load(tmp_path)
+    np.testing.assert_array_equal(found.X[0].reshape(4, 5), deep >> shift)
+    np.testing.assert_array_equal(found.X[1].reshape(4, 5), (deep // 2) >> shift)
+    assert bool(found.notes) == (shift > 0)
+    recipe = decoding.Recipe((4,), grey=True, crop=None, bits=8 + shift)
+    decoded = decoding.decode([str(tmp_path / "a.png")], recipe)
+    np.testing.assert_array_equal(decoded.levels[0][0, :, :, 0], (deep >> shift)[:, :4])
+
+
+def test_only_pictures_are_opened_whatever_their_ending_says(tmp_path: Path) -> None:
+    save_images(tmp_path)
+    sprung = tmp_path / "sprung"
+    program = f"({sprung}) (w) file closefile\nshowpage\n%%EOF\n"
+    (tmp_path / "z.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 4\n" + program)
+    with pytest.raises(DataError, match=r"z\.png cannot be read \(not an image\)"):
+        data.load(tmp_path)
+    assert not sprung.exists()
+    (tmp_path / "z.png").unlink()
+    (tmp_path / "photo.heic").write_bytes(b"x")
+    assert "photo.heic" in data.load(tmp_path).notes[0]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_among_the_pictures_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    save_images(tmp_path)
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(DataError, match=r"pipe\.png cannot be read \(no ordinary file\)"):
+        data.load(tmp_path)
+    with pytest.raises(DataError, match=r"pipe\.png.*no ordinary file"):
+        pyramid.build(tmp_path, resolutions=(4,), cache=tmp_path / "cache")

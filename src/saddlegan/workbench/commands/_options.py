@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from saddlegan.errors import InputError
 
+if TYPE_CHECKING:
+    from saddlegan.workbench.data.tables import TableOptions
+
 DataArgument = Annotated[
-    str, typer.Argument(metavar="DATA", help="Built-in name, folder of images, or .npy/.npz/.csv/.parquet file.")
+    str, typer.Argument(metavar="DATA", help="Built-in name, folder of images, or .npy/.npz/.csv/.tsv/.parquet file.")
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder to make [runs/NAME].")]
@@ -23,6 +26,46 @@ SamplesOption = Annotated[
 ImageShapeOption = Annotated[
     str | None, typer.Option("--image-shape", help="HxW or HxWxC, for files whose rows are flat images.")
 ]
+HeaderOption = Annotated[
+    Literal["auto", "yes", "no"], typer.Option("--header", help="Text files: whether the first line names the columns.")
+]
+IndexOption = Annotated[
+    Literal["auto", "yes", "no"], typer.Option("--index", help="Text files: whether the first column names the rows.")
+]
+SepOption = Annotated[str | None, typer.Option("--sep", help="Text files: the separator; found out if not given.")]
+DecimalOption = Annotated[str | None, typer.Option("--decimal", help="Text files: the decimal mark, . or ,")]
+NaOption = Annotated[
+    str | None, typer.Option("--na", help="Text files: further words for a missing value, commas between.")
+]
+
+
+def table_options(
+    header: Literal["auto", "yes", "no"],
+    index: Literal["auto", "yes", "no"],
+    sep: str | None,
+    decimal: str | None,
+    na: str | None,
+) -> TableOptions:
+    """What the options for text files say.
+
+    Raises:
+        InputError: a decimal mark that is neither a point nor a comma.
+    """
+    from saddlegan.workbench.data.tables import TableOptions
+
+    mark: Literal[".", ","] | None = None if decimal is None else "," if decimal == "," else "."
+    if decimal not in (None, ".", ","):
+        raise InputError(f"`--decimal` must be . or , got {decimal!r}")
+    words = () if na is None else tuple(word.strip() for word in na.split(","))
+    return TableOptions(header=header, index=index, sep=sep, decimal=mark, na=words)
+
+
+def table_words(table: TableOptions) -> list[str]:
+    """The same options as words to type, those alone that differ from the defaults."""
+    words: list[str] = []
+    for name, value in table.model_dump(exclude_defaults=True).items():
+        words += [f"--{name}", ",".join(value) if isinstance(value, tuple) else value]
+    return words
 
 
 def default_out(out: Path | None, source: str) -> Path:

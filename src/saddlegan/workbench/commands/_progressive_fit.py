@@ -126,7 +126,7 @@ def _read(source: str, plan: Plan, *, seed: int, show: Any) -> tuple[AbstractIma
             progress=show,
         )
         pixels = decoded.array(decoded.resolutions[-1])
-        skipped = decoded.skipped
+        skipped, notes = decoded.skipped, decoded.notes
     else:
         if plan.crop is not None:
             raise InputError("`crop` belongs to folders of images")
@@ -142,7 +142,9 @@ def _read(source: str, plan: Plan, *, seed: int, show: Any) -> tuple[AbstractIma
         image_shape=(h, w) if c == 1 else (h, w, c),
         value_range=(0.0, 255.0),
     )
-    return decoded, Data(path.name, pixels.reshape(n, -1), spec, f"{n:,} images from {path.name}", skipped=skipped)
+    return decoded, Data(
+        path.name, pixels.reshape(n, -1), spec, f"{n:,} images from {path.name}", skipped=skipped, notes=notes
+    )
 
 
 def _chain(side: int) -> tuple[int, ...]:

@@ -19,6 +19,11 @@ def data(
     seed: options.SeedOption = 0,
     skip_bad: options.SkipBadOption = False,
     image_shape: options.ImageShapeOption = None,
+    header: options.HeaderOption = "auto",
+    index: options.IndexOption = "auto",
+    sep: options.SepOption = None,
+    decimal: options.DecimalOption = None,
+    na: options.NaOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Also write the first rows: .png, .npy, .npz, .csv or .parquet.")
     ] = None,
@@ -32,13 +37,16 @@ def data(
         return
     options.check_seed(seed)
     shape = options.parse_image_shape(image_shape)
+    table = options.table_options(header, index, sep, decimal, na)
     from saddlegan.moments._second_moment import second_moment
     from saddlegan.workbench.data import sources
     from saddlegan.workbench.report import export
 
     if out is not None:
         export.check_ending(out)
-    found = sources.load(source, n_samples=n_samples, random_state=seed, skip_bad=skip_bad, image_shape=shape)
+    found = sources.load(
+        source, n_samples=n_samples, random_state=seed, skip_bad=skip_bad, image_shape=shape, table=table
+    )
     moment = second_moment(found.X, center=True)
     leading = moment.eigenpairs(1)
     n, d = found.X.shape
@@ -58,6 +66,7 @@ def data(
         rows.append(("modes", f"{len(found.centers)}, sd {found.sd:g}"))
     if found.skipped:
         rows.append(("skipped", f"{len(found.skipped)} unreadable: {', '.join(found.skipped[:3])}"))
+    rows += [("read", note) for note in found.notes]
     console.facts(source, rows)
     if out is not None:
         export.write(found.X[: SHOWN if found.image_shape else 2500], out, found.spec)

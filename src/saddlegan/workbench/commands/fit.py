@@ -40,6 +40,11 @@ def fit(
     features: Annotated[
         str, typer.Option("--features", help="none, relu:NUMBER (random ReLU features) or polynomial:DEGREE.")
     ] = "none",
+    header: options.HeaderOption = "auto",
+    index: options.IndexOption = "auto",
+    sep: options.SepOption = None,
+    decimal: options.DecimalOption = None,
+    na: options.NaOption = None,
     seed: options.SeedOption = 0,
     out: options.OutOption = None,
     overwrite: options.OverwriteOption = False,
@@ -80,6 +85,7 @@ def fit(
         raise InputError("`--resolutions`, `--n-components`, `--crop` and `--cache` belong to --progressive")
     options.check_seed(seed)
     shape = options.parse_image_shape(image_shape)
+    table = options.table_options(header, index, sep, decimal, na)
     centered = model == "quadratic" if center is None else center
 
     from saddlegan import fit as door
@@ -95,7 +101,10 @@ def fit(
     level = parse_beta(beta, model)
     runs.check_destination(out, overwrite=overwrite)
     started = time.perf_counter()
-    data = sources.load(source, n_samples=n_samples, random_state=seed, skip_bad=skip_bad, image_shape=shape)
+    data = sources.load(
+        source, n_samples=n_samples, random_state=seed, skip_bad=skip_bad, image_shape=shape, table=table
+    )
+    console.notes(data.notes)
     phi = parse_features(features, n_latent=n_latent, seed=seed)
     if model == "linear":
         if phi is not None:
@@ -112,6 +121,7 @@ def fit(
     words += ["--n-samples", str(n_samples)] if n_samples is not None else []
     words += ["--image-shape", image_shape] if image_shape is not None else []
     words += ["--skip-bad"] if skip_bad else []
+    words += options.table_words(table)
     config = RunConfig(
         command="fit",
         model=model,

@@ -73,6 +73,11 @@ def train(
     skip_bad: options.SkipBadOption = False,
     n_samples: options.SamplesOption = None,
     image_shape: options.ImageShapeOption = None,
+    header: options.HeaderOption = "auto",
+    index: options.IndexOption = "auto",
+    sep: options.SepOption = None,
+    decimal: options.DecimalOption = None,
+    na: options.NaOption = None,
 ) -> None:
     """Train a GAN on DATA, or go on with a run; write both players, metrics, checkpoints and a report."""
     chosen: dict[str, Any] = {
@@ -109,6 +114,7 @@ def train(
     out = options.default_out(out, source)
     options.check_seed(seed)
     shape = options.parse_image_shape(image_shape)
+    table = options.table_options(header, index, sep, decimal, na)
     from saddlegan.workbench.runs import folder as runs
 
     runs.check_destination(out, overwrite=overwrite)
@@ -121,7 +127,10 @@ def train(
         objectives.get(objective)
     if n_samples is None and source in synthetic.SOURCES and source != "digits":
         n_samples = TRAINING_SAMPLES
-    data = sources.load(source, n_samples=n_samples, random_state=seed, skip_bad=skip_bad, image_shape=shape)
+    data = sources.load(
+        source, n_samples=n_samples, random_state=seed, skip_bad=skip_bad, image_shape=shape, table=table
+    )
+    console.notes(data.notes)
     name = rule or "primal-dual"
     defaults = defaults_for(data, name, chosen.get("start", "random"))
     recipe = make_recipe(**{**defaults, "rule": name, "seed": seed, **chosen})
@@ -133,6 +142,7 @@ def train(
         words += ["--set", f"{key}={','.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"]
     words += ["--n-samples", str(n_samples)] if n_samples is not None else []
     words += ["--image-shape", image_shape] if image_shape is not None else []
+    words += options.table_words(table)
     words += ["--skip-bad"] if skip_bad else []
     config = config_of(session, data, command_line=shlex.join([*words, "--out", str(out)]))
     run = runs.start(

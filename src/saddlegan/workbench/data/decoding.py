@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from saddlegan.errors import InputError
-from saddlegan.workbench.data.images import READ_ERRORS, _bytes, _reason
+from saddlegan.workbench.data.images import READ_ERRORS, _reason, open_image, to_bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +44,13 @@ class Recipe:
         resolutions: ascending; the coarser ones are means over squares of the finest.
         grey: one channel instead of three.
         crop: the square to cut out; the largest centred one if None.
+        bits: how many bits deep pictures use.
     """
 
     resolutions: tuple[int, ...]
     grey: bool
     crop: Crop | None
+    bits: int = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +78,7 @@ def decode(paths: list[str], recipe: Recipe) -> Decoded:
     bad: list[tuple[int, str, str]] = []
     for row, path in enumerate(paths):
         try:
-            with Image.open(Path(path)) as image:
+            with open_image(Path(path)) as image:
                 pictures[row] = _picture(image, recipe)
         except READ_ERRORS as error:
             bad.append((row, path, _reason(error)))
@@ -85,16 +87,17 @@ def decode(paths: list[str], recipe: Recipe) -> Decoded:
 
 def _picture(image: Image.Image, recipe: Recipe) -> np.ndarray:
     finest = recipe.resolutions[-1]
+    whole = Image.fromarray(to_bytes(image, grey=recipe.grey, bits=recipe.bits))
     if recipe.crop is None:
-        w, h = image.size
+        w, h = whole.size
         side = min(w, h)
         left, top = (w - side) // 2, (h - side) // 2
         box = (left, top, left + side, top + side)
     else:
         box = recipe.crop.box()
-        if box[0] < 0 or box[1] < 0 or box[2] > image.width or box[3] > image.height:
-            raise ValueError(f"the crop {box} does not fit into {image.width} x {image.height}")
-    square = Image.fromarray(_bytes(image, grey=recipe.grey)).crop(box)
+        if box[0] < 0 or box[1] < 0 or box[2] > whole.width or box[3] > whole.height:
+            raise ValueError(f"the crop {box} does not fit into {whole.width} x {whole.height}")
+    square = whole.crop(box)
     # means over pixels when shrinking, so that all resolutions agree; smooth when enlarging
     method = Image.Resampling.BOX if square.width >= finest else Image.Resampling.BICUBIC
     if square.width != finest:

@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
+import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from saddlegan.errors import DataError
 
 SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".pgm", ".ppm", ".pbm", ".pnm", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+    {
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".jfif",
+        ".pgm",
+        ".ppm",
+        ".pbm",
+        ".pnm",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".avif",
+    }
 )
+# pictures that some machines cannot read: named where they are left out
+FOREIGN = frozenset({".heic", ".heif", ".jxl", ".raw", ".cr2", ".nef", ".dng", ".psd", ".svg", ".eps", ".jp2"})
+# what a file may be, whatever its ending says: others, EPS above all, make Pillow start programs
+Image.init()
+FORMATS = tuple(name for name in ("PNG", "JPEG", "PPM", "BMP", "GIF", "TIFF", "WEBP", "AVIF") if name in Image.OPEN)
 GREY_MODES = frozenset({"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N", "I"})
 READ_ERRORS = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
@@ -24,10 +46,12 @@ class ImageFolder:
     Attributes:
         pixels: uint8, (n, h, w) if all are grey, else (n, h, w, 3).
         skipped: paths of unreadable images that were left out, relative to the folder.
+        notes: what was left out or decided, one sentence each.
     """
 
     pixels: np.ndarray
     skipped: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,24 +69,20 @@ def read_folder(folder: Path, *, skip_bad: bool) -> ImageFolder:
         skip_bad: leave unreadable images out instead of refusing the folder.
 
     Returns:
-        `ImageFolder`. Colour wins: if one image has colour, all become RGB. 16 bits are reduced to 8; transparency is
-        dropped; the first frame of an animation is taken.
+        `ImageFolder`. Colour wins: if one image has colour, all become RGB. Pictures stand as a camera says that they
+        were held (EXIF). More than 8 bits are reduced to 8 by the range that the folder uses; transparency is dropped;
+        the first frame of an animation is taken. `notes` says what was done.
 
     Raises:
         DataError: no image, an unreadable one, or two sizes; the message names an example.
     """
-    try:
-        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not _hidden(p, folder))
-    except OSError as error:
-        raise DataError(f"the folder {folder} cannot be read: {error.strerror}") from error
-    if not paths:
-        raise DataError(f"the folder {folder} holds no image ({', '.join(sorted(SUFFIXES))})")
+    paths, notes = find(folder)
     skipped: list[str] = []
     headers: list[_Header] = []
     for path in paths:
         try:
-            with Image.open(path) as image:
-                headers.append(_Header(path, image.size, image.mode))
+            with open_image(path) as image:
+                headers.append(_Header(path, upright_size(image), image.mode))
         except READ_ERRORS as error:
             _skip_or_raise(path, folder, error, skipped, skip_bad=skip_bad)
     for header in headers[1:]:
@@ -73,24 +93,95 @@ def read_folder(folder: Path, *, skip_bad: bool) -> ImageFolder:
                 f"{first.size[0]} x {first.size[1]}, {other.path.relative_to(folder)} {other.size[0]} x {other.size[1]}"
             )
     grey = all(header.mode in GREY_MODES for header in headers)
+    bits = deep_bits(header.path for header in headers if header.mode.startswith("I"))
+    notes += said_of_bits(bits)
     pixels: list[np.ndarray] = []
     for header in headers:
         try:
-            with Image.open(header.path) as image:
-                pixels.append(_bytes(image, grey=grey))
+            with open_image(header.path) as image:
+                pixels.append(to_bytes(image, grey=grey, bits=bits))
         except READ_ERRORS as error:
             _skip_or_raise(header.path, folder, error, skipped, skip_bad=skip_bad)
     if not pixels:
         raise DataError(f"no image in {folder} is readable; all {len(skipped)} were skipped")
-    return ImageFolder(np.stack(pixels), tuple(skipped))
+    return ImageFolder(np.stack(pixels), tuple(skipped), notes)
 
 
-def _bytes(image: Image.Image, *, grey: bool) -> np.ndarray:
+def find(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
+    """Find the images of a folder and its subfolders in the order of their paths, and say what was left out.
+
+    Raises:
+        DataError: the folder cannot be read, or holds no image, or something with an image's name that is no file.
+    """
+    try:
+        entries = sorted(p for p in folder.rglob("*") if not _hidden(p, folder))
+    except OSError as error:
+        raise DataError(f"the folder {folder} cannot be read: {error.strerror}") from error
+    paths = [path for path in entries if path.suffix.lower() in SUFFIXES and not path.is_dir()]
+    if not paths:
+        raise DataError(f"the folder {folder} holds no image ({', '.join(sorted(SUFFIXES))})")
+    foreign = [path for path in entries if path.suffix.lower() in FOREIGN]
+    if not foreign:
+        return paths, ()
+    return paths, (f"left out {len(foreign)} pictures of other kinds, such as {foreign[0].name}; convert them to .png",)
+
+
+def open_image(path: Path) -> Image.Image:
+    """Open an image file lazily; only ordinary files of the formats that Pillow reads by itself.
+
+    Raises:
+        OSError: no ordinary file (a pipe would wait for ever), or none of `FORMATS`.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("no ordinary file")
+    return Image.open(path, formats=FORMATS)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height once the picture stands as its EXIF orientation says."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return image.size  # asking further would decode the whole picture
+    turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    return (image.height, image.width) if turned else image.size
+
+
+def deep_bits(paths: Iterable[Path]) -> int:
+    """How many bits the deep pictures of a folder use together, at least 8: 12-bit cameras write 16-bit files.
+
+    One number for all, since brightness must not depend on which picture is looked at.
+    """
+    largest = 0
+    for path in paths:
+        try:
+            with open_image(path) as image:
+                largest = max(largest, int(np.asarray(image, dtype=np.int64).max()))
+        except READ_ERRORS:
+            continue  # decoding will name it
+    return max(8, min(largest.bit_length(), 32))
+
+
+def said_of_bits(bits: int) -> tuple[str, ...]:
+    """The note on pictures of more than 8 bits, if any."""
+    return () if bits == 8 else (f"pixels use {bits} bits; their upper 8 were kept",)
+
+
+def to_bytes(image: Image.Image, *, grey: bool, bits: int) -> np.ndarray:
+    """Pixels of an opened image, upright, as bytes (h, w) or (h, w, 3).
+
+    Args:
+        image: the picture.
+        grey: one channel instead of three.
+        bits: how many bits deep pictures use, `deep_bits`.
+
+    Raises:
+        ValueError: floating point pixels.
+    """
+    image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise ValueError("32-bit floating pixels have no fixed range; save them as .npy")
     if image.mode.startswith("I"):
-        # Pillow's own conversion clips at 255 where 16 bits need their upper byte
-        upper = (np.clip(np.asarray(image, dtype=np.int64), 0, 65535) >> 8).astype(np.uint8)
+        # Pillow's own conversion clips at 255 where deep pixels need their upper byte
+        upper = (np.clip(np.asarray(image, dtype=np.int64), 0, (1 << bits) - 1) >> (bits - 8)).astype(np.uint8)
         return upper if grey else np.repeat(upper[:, :, None], 3, axis=2)
     return np.asarray(image.convert("L" if grey else "RGB"), dtype=np.uint8)
 

@@ -28,12 +28,12 @@ from saddlegan.errors import DataError, InputError
 from saddlegan.fit import AbstractImages
 from saddlegan.fit.progressive._images import ArrayImages
 from saddlegan.workbench.data.decoding import Crop, Decoded, Recipe, decode
-from saddlegan.workbench.data.images import GREY_MODES, READ_ERRORS, SUFFIXES, _hidden
+from saddlegan.workbench.data.images import FORMATS, GREY_MODES, READ_ERRORS, deep_bits, find, said_of_bits
 from saddlegan.workbench.terminal.progress import Progress
 
 CHUNK = 256  # images that one process decodes at a time, and that a killed run loses at most per process
 NAMED = 5  # unreadable files named in an error
-VERSION = 1
+VERSION = 2
 
 
 def default_cache() -> Path:
@@ -54,6 +54,7 @@ class Pyramid(AbstractImages):
         folder: where it lies.
         resolutions: ascending.
         skipped: unreadable files that were left out.
+        notes: what else was left out or decided.
 
     Raises:
         DataError: not a cache, or truncated or damaged; the message names the file.
@@ -65,6 +66,7 @@ class Pyramid(AbstractImages):
             index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
             self.resolutions = tuple(int(r) for r in index["resolutions"])
             self.skipped = tuple(str(name) for name in index["skipped"])
+            self.notes = tuple(str(note) for note in index["notes"])
             n, c = int(index["n"]), int(index["channels"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{folder} is not an image cache, or it is damaged ({error}); delete it") from error
@@ -143,10 +145,8 @@ def build(
     sides = tuple(int(r) for r in resolutions)
     if not sides or min(sides) < 1 or any(b % a or a == b for a, b in itertools.pairwise(sides)):
         raise InputError(f"`resolutions` must ascend, each a multiple of the one before, got {sides}")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not _hidden(p, folder))
-    if not paths:
-        raise DataError(f"the folder {folder} holds no image ({', '.join(sorted(SUFFIXES))})")
-    key, grey = _survey(folder, paths, sides, crop, skip_bad=skip_bad)
+    paths, notes = find(folder)
+    key, grey, deep = _survey(folder, paths, sides, crop, skip_bad=skip_bad)
     root = cache or default_cache()
     final, stage = root / key, root / f"{key}.partial"
     if final.exists():
@@ -154,7 +154,7 @@ def build(
             return Pyramid(final)
         except DataError:
             shutil.rmtree(final)  # truncated or damaged: the folder itself is still there
-    recipe = Recipe(sides, grey, crop)
+    recipe = Recipe(sides, grey, crop, deep_bits(deep))
     stage.mkdir(parents=True, exist_ok=True)
     bad = _fill(stage, paths, recipe, workers=workers, progress=progress)
     if bad and not skip_bad:
@@ -165,7 +165,7 @@ def build(
     if len(bad) == len(paths):
         shutil.rmtree(stage)
         raise DataError(f"no image in {folder} is readable; all {len(bad)} were skipped")
-    _finish(stage, len(paths), recipe, bad)
+    _finish(stage, len(paths), recipe, bad, notes=(*notes, *said_of_bits(recipe.bits)))
     os.replace(stage, final)
     return Pyramid(final)
 
@@ -176,28 +176,31 @@ def _level_path(folder: Path, resolution: int) -> Path:
 
 def _survey(
     folder: Path, paths: list[Path], sides: tuple[int, ...], crop: Crop | None, *, skip_bad: bool
-) -> tuple[str, bool]:
-    """Name the cache after names and contents of the files and the recipe; find out whether all are grey."""
+) -> tuple[str, bool, list[Path]]:
+    """Name the cache after contents and recipe; find out whether all files are grey, and which are deep."""
 
-    def look(path: Path) -> tuple[str, bool]:
+    def look(path: Path) -> tuple[str, bool, bool]:
         try:
+            if not path.is_file():
+                raise OSError(0, "no ordinary file")
             content = path.read_bytes()
         except OSError as error:
             raise DataError(f"the image {path} cannot be read ({error.strerror})") from error
         try:
-            with Image.open(io.BytesIO(content)) as image:
-                grey = image.mode in GREY_MODES
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                grey, deep = image.mode in GREY_MODES, image.mode.startswith("I")
         except READ_ERRORS:
-            grey = True  # has no say; decoding will name it
-        return f"{path.relative_to(folder)} {hashlib.blake2b(content, digest_size=16).hexdigest()}\n", grey
+            grey, deep = True, False  # has no say; decoding will name it
+        return f"{path.relative_to(folder)} {hashlib.blake2b(content, digest_size=16).hexdigest()}\n", grey, deep
 
     digest = hashlib.sha256(f"{VERSION} {sides} {crop} {skip_bad}\n".encode())
-    all_grey = True
+    all_grey, all_deep = True, []
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        for line, grey in pool.map(look, paths):
+        for path, (line, grey, deep) in zip(paths, pool.map(look, paths), strict=True):
             digest.update(line.encode())
             all_grey &= grey
-    return digest.hexdigest()[:32], all_grey
+            all_deep += [path] if deep else []
+    return digest.hexdigest()[:32], all_grey, all_deep
 
 
 def _fill(
@@ -258,7 +261,7 @@ def _open_level(path: Path, shape: tuple[int, int, int, int], *, fresh: bool) ->
     return np.lib.format.open_memmap(path, mode="r+")
 
 
-def _finish(stage: Path, n: int, recipe: Recipe, bad: list[tuple[int, str, str]]) -> None:
+def _finish(stage: Path, n: int, recipe: Recipe, bad: list[tuple[int, str, str]], *, notes: tuple[str, ...]) -> None:
     """Close the gaps that unreadable files left, and write the index."""
     good = np.setdiff1d(np.arange(n), [row for row, _, _ in bad])
     for r in recipe.resolutions if bad else ():
@@ -274,6 +277,7 @@ def _finish(stage: Path, n: int, recipe: Recipe, bad: list[tuple[int, str, str]]
         "channels": 1 if recipe.grey else 3,
         "resolutions": recipe.resolutions,
         "skipped": [path for _, path, _ in sorted(bad)],
+        "notes": list(notes),
     }
     (stage / "index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
     (stage / "chunks.log").unlink()

@@ -1,4 +1,4 @@
-"""Data by name or by path: built-in sources, folders of images, and .npy, .npz, .csv and .parquet files.
+"""Data by name or by path: built-in sources, folders of images, and .npy, .npz, .csv, .tsv and .parquet files.
 
 Nothing is ever unpickled. Rows are flat, (n, d); `image_shape` says what they are pictures of. Pictures keep the
 numbers of their source: uint8 files stay bytes, 0 to 255, digits lie in [0, 1]; `value_range` names black and white.
@@ -15,6 +15,7 @@ import numpy as np
 from saddlegan.errors import DataError, InputError
 from saddlegan.workbench.data import images, synthetic, tables
 from saddlegan.workbench.data.spec import DataSpec
+from saddlegan.workbench.data.tables import TableOptions
 
 CHECK_ELEMENTS = 1 << 22  # elements looked at together when NaN is searched, so that memmaps stay on disk
 
@@ -31,6 +32,7 @@ class Data:
         centers: modes (m, d) of a synthetic mixture, else None.
         sd: standard deviation of each mode, else None.
         skipped: unreadable images that were left out.
+        notes: what was guessed or left out while reading, one sentence each; show them to the user.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Data:
     centers: np.ndarray | None = None
     sd: float | None = None
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, ...] | None:
@@ -59,17 +62,19 @@ def load(
     random_state: int = 0,
     skip_bad: bool = False,
     image_shape: tuple[int, ...] | None = None,
+    table: TableOptions | None = None,
 ) -> Data:
     """Load data by built-in name or by path.
 
     Args:
         source: "digits", "ring", "grid", "swiss-roll", "gaussian:4,1,0.25" (variances) or "gaussian:2,1;1,3"
-            (covariance), a folder of images, or a .npy, .npz, .csv or .parquet file. A built-in name wins over a path
-            of the same name; write ./digits for the path.
+            (covariance), a folder of images, or a .npy, .npz, .csv, .tsv or .parquet file. A built-in name wins over a
+            path of the same name; write ./digits for the path.
         n_samples: points to draw from a synthetic source, 10,000 if None.
         random_state: seed of a synthetic source.
         skip_bad: leave unreadable images of a folder out instead of refusing the folder.
         image_shape: (h, w) or (h, w, c) of the rows of a file that does not say so itself.
+        table: how to read a text file; found out, and said in `notes`, if None.
 
     Returns:
         `Data`.
@@ -104,7 +109,7 @@ def load(
     else:
         if n_samples is not None:
             raise InputError(f"`n_samples` belongs to synthetic sources; {source} is read whole")
-        data = _load_path(Path(source), random_state=random_state, skip_bad=skip_bad)
+        data = _load_path(Path(source), random_state=random_state, skip_bad=skip_bad, table=table or TableOptions())
     return data if image_shape is None else _as_images(data, image_shape)
 
 
@@ -121,19 +126,22 @@ def load_spec(spec: DataSpec) -> Data:
         random_state=spec.random_state,
         skip_bad=spec.skip_bad,
         image_shape=None if synthetic_source else spec.image_shape,
+        table=spec.table,
     )
     if data.spec.shape != spec.shape:
         raise DataError(f"{spec.source} has changed: shape {data.spec.shape} now, {spec.shape} when the run was made")
     return data
 
 
-def _load_path(path: Path, *, random_state: int, skip_bad: bool) -> Data:
+def _load_path(path: Path, *, random_state: int, skip_bad: bool, table: TableOptions) -> Data:
     skipped: tuple[str, ...] = ()
+    columns: tuple[str, ...] | None = None
     if path.is_dir():
         folder = images.read_folder(path, skip_bad=skip_bad)
-        array, skipped = folder.pixels, folder.skipped
+        array, skipped, notes = folder.pixels, folder.skipped, folder.notes
     elif path.is_file():
-        array = tables.read_file(path)
+        read = tables.read_file(path, table)
+        array, columns, notes = read.array, read.columns, read.notes
     else:
         raise DataError(
             f"`source` must be one of {', '.join(synthetic.SOURCES)}, or an existing file or folder; got {str(path)!r}"
@@ -151,9 +159,12 @@ def _load_path(path: Path, *, random_state: int, skip_bad: bool) -> Data:
         shape=(n, d),
         image_shape=image_shape,
         value_range=None if image_shape is None else _value_range(X),
+        columns=columns,
+        table=table,
     )
     kind = "images" if image_shape is not None else "rows"
-    return Data(path.name or str(path), X, spec, f"{n:,} {kind} from {path.name or path}", skipped=skipped)
+    description = f"{n:,} {kind} from {path.name or path}"
+    return Data(path.name or str(path), X, spec, description, skipped=skipped, notes=notes)
 
 
 def _as_images(data: Data, image_shape: tuple[int, ...]) -> Data:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from saddlegan.workbench.data.tables import TableOptions
+
 
 class DataSpec(BaseModel):
     """Where the data came from: the arguments of `saddlegan.workbench.data.sources.load`, and what it found.
@@ -16,6 +18,8 @@ class DataSpec(BaseModel):
         shape: (n, d).
         image_shape: (h, w) or (h, w, c) if the rows are images.
         value_range: the values of black and white in images.
+        columns: names of the columns, None where the source has none.
+        table: how a text file was read.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,3 +31,5 @@ class DataSpec(BaseModel):
     shape: tuple[int, int] = Field(description="n, d")
     image_shape: tuple[int, ...] | None = None
     value_range: tuple[float, float] | None = None
+    columns: tuple[str, ...] | None = None
+    table: TableOptions = TableOptions()

@@ -22,6 +22,12 @@ def complain(message: str) -> None:
     sys.stderr.write("error: " + " ".join(message.split()) + "\n")
 
 
+def notes(lines: Iterable[str]) -> None:
+    """Say what was guessed or left out while reading, before anything is made of it."""
+    for line in lines:
+        say(f"read: {line}")
+
+
 def facts(title: str, rows: Iterable[tuple[str, str]]) -> None:
     """Show named facts: a small table on a terminal, `name: value` lines elsewhere.
 

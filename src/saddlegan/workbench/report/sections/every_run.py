@@ -165,6 +165,8 @@ def data_facts(scene: Scene) -> Section:
     rows.append(
         ("values per row", f"{d:,}", "" if spec.image_shape is None else " x ".join(map(str, spec.image_shape)))
     )
+    if scene.data is not None:
+        rows += [("read", "", note) for note in scene.data.notes]
     if spec.value_range is not None:
         rows.append(("black, white", f"{spec.value_range[0]:g}, {spec.value_range[1]:g}", "pixel values"))
     if scene.data is not None and scene.data.skipped:
