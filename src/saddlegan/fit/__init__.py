@@ -1,5 +1,6 @@
 """Door 1, `fit`: find an optimum exactly. Scikit-learn estimators over pure solvers."""
 
+from saddlegan.fit._by_class import ByClass
 from saddlegan.fit._discrepancy import discrepancy
 from saddlegan.fit._function_space import function_space
 from saddlegan.fit._linear import LinearWGAN
@@ -12,6 +13,7 @@ from saddlegan.fit.relu._two_layer_generator import TwoLayerFit, two_layer_gener
 
 __all__ = [
     "AbstractImages",
+    "ByClass",
     "ImageBatches",
     "LinearWGAN",
     "PolynomialWGAN",

@@ -101,6 +101,17 @@ class AbstractWGAN(BaseEstimator, abc.ABC):
     def fit(self, X: Any, y: object = None) -> AbstractWGAN:
         """Solve for the optimum; `y` is ignored."""
 
+    @abc.abstractmethod
+    def score(self, X: Any, y: object = None) -> float:
+        """How well the model describes new data X (n, d), larger is better; `y` is ignored."""
+
+    def _new_rows(self, X: Any) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """New data as float64 on the generator's device, and the generator's population mean and factor, float64."""
+        check_is_fitted(self, "generator_")
+        moments: Any = self.generator_.moments  # every generator of `fit` knows its own
+        mean, factor = (entry.detach().double() for entry in moments())
+        return plain_tensor(self, X).to(mean), (mean, factor)
+
     def _keep(
         self,
         X: Any,

@@ -17,7 +17,7 @@ from saddlegan.fit._base import like, read_data
 from saddlegan.fit._polynomial_discrepancy import polynomial_discrepancy
 from saddlegan.fit.relu._discrepancy import relu_discrepancy
 from saddlegan.fit.relu._one_dimension import stop_loss_discrepancy
-from saddlegan.moments._second_moment import as_tensor, column_mean, moment_difference, second_moment
+from saddlegan.moments._second_moment import RowMoment, as_tensor, column_mean, moment_difference, second_moment
 from saddlegan.results import Discrepancy
 
 Kind = Literal["linear", "quadratic", "polynomial", "relu"]
@@ -101,6 +101,26 @@ def polynomial_difference(X: Any, G: Any, *, a: float, b: float) -> Discrepancy:
     eye = torch.eye(X.shape[1], dtype=torch.float64, device=moments[0].mean.device)
     delta = moments[0].matvec(eye) - moments[1].matvec(eye)
     return polynomial_discrepancy(0.5 * (delta + delta.T), column_mean(X) - column_mean(G), a=a, b=b)
+
+
+def moment_discrepancy(
+    first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], *, kind: str, center: bool
+) -> Discrepancy:
+    """`discrepancy` of kind "linear" or "quadratic" from population moments: each a mean (d,) and F, Cov = F^T F.
+
+    Raises:
+        InputError: another kind.
+    """
+    (mean, F), (other_mean, other_F) = ((m.detach().double(), f.detach().double()) for m, f in (first, second))
+    if kind == "linear":
+        difference = mean - other_mean
+        value, witness = float(difference.norm()), normalize(difference, dim=0)
+    elif kind == "quadratic":
+        factors = [F, other_F] if center else [torch.cat([F, mean[None]]), torch.cat([other_F, other_mean[None]])]
+        value, witness = moment_difference(*(RowMoment(mean, factor) for factor in factors))
+    else:
+        raise InputError(f"`kind` must be linear or quadratic, got {kind!r}")
+    return Discrepancy(value, value, witness, exact=True)
 
 
 def _of_kind(X: Any, found: Discrepancy) -> Discrepancy:

@@ -137,3 +137,17 @@ class LinearWGAN(AbstractWGAN):
             n_latent=1,
         )
         return self
+
+    def score(self, X: Any, y: object = None) -> float:
+        """Minus the discrepancy between new data and the generator, -||mu_X - mu_G||_2; larger is better.
+
+        Args:
+            X: data (n, d) that the fit has not seen.
+            y: ignored.
+
+        Raises:
+            InputError: wrong shape or NaN.
+        """
+        del y
+        rows, (mean, _) = self._new_rows(X)
+        return -float((rows.mean(0) - mean).norm())

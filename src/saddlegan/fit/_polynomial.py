@@ -11,6 +11,7 @@ import torch
 from saddlegan import checks
 from saddlegan.errors import InputError
 from saddlegan.fit._base import AbstractWGAN, check_beta, read_data
+from saddlegan.fit._polynomial_discrepancy import polynomial_discrepancy
 from saddlegan.fit._polynomial_program import SEMIDEFINITE_SIZE, solve_polynomial
 from saddlegan.moments._second_moment import floating, second_moment
 from saddlegan.networks import LinearGenerator, TwoLayerDiscriminator
@@ -120,3 +121,20 @@ class PolynomialWGAN(AbstractWGAN):
             n_latent=generator.n_latent,
         )
         return self
+
+    def score(self, X: Any, y: object = None) -> float:
+        """Minus the discrepancy between new data and the generator's population; larger is better.
+
+            - max over ||u|| = 1 of | a u^T (M_X - M_G) u + b (mu_X - mu_G)^T u |
+
+        Args:
+            X: data (n, d) that the fit has not seen.
+            y: ignored.
+
+        Raises:
+            InputError: wrong shape or NaN.
+        """
+        del y
+        rows, (mean, factor) = self._new_rows(X)
+        delta = rows.T @ rows / len(rows) - factor.T @ factor - torch.outer(mean, mean)
+        return -polynomial_discrepancy(delta, rows.mean(0) - mean, a=float(self.a), b=float(self.b)).value

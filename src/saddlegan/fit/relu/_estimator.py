@@ -13,9 +13,10 @@ from saddlegan import checks
 from saddlegan.checks import RandomState
 from saddlegan.errors import InputError, SolveError
 from saddlegan.fit._base import AbstractWGAN, check_beta, read_data
+from saddlegan.fit.relu._discrepancy import relu_discrepancy
 from saddlegan.fit.relu._gaussian import match_gaussian
 from saddlegan.fit.relu._measure import solve_measure
-from saddlegan.fit.relu._one_dimension import huber_discriminator, winsorise
+from saddlegan.fit.relu._one_dimension import huber_discriminator, stop_loss_discrepancy, winsorise
 from saddlegan.fit.relu._one_dimension_program import linear_generator
 from saddlegan.fit.relu._points import MatchedPoints, match_points, relaxation_bound
 from saddlegan.moments._second_moment import as_tensor, floating
@@ -23,6 +24,7 @@ from saddlegan.networks import LinearGenerator, PointGenerator, TwoLayerDiscrimi
 from saddlegan.results import Solution, Status
 
 MEASURE_TOLERANCE = 5e-4  # relative gap of the global bound
+SCORE_DRAWS = 1000  # of a linear generator, or as many as there are rows
 GeneratorKind = Literal["free", "linear"]
 
 
@@ -128,6 +130,32 @@ class ReLUWGAN(AbstractWGAN):
             n_latent=fitted.n_latent,
         )
         return self
+
+    def score(self, X: Any, y: object = None) -> float:
+        """Minus the discrepancy between new data and the generator; larger is better.
+
+            - sup over ||u|| <= 1 of | E (x^T u)_+ - E (G(z)^T u)_+ |,   with thresholds in one dimension
+
+        Free points are compared as they are, a linear generator by a sample of the same draws at every call. Above two
+        columns the supremum is searched: the discrepancy may be larger.
+
+        Args:
+            X: data (n, d) that the fit has not seen.
+            y: ignored.
+
+        Raises:
+            InputError: wrong shape or NaN.
+        """
+        del y
+        rows, _ = self._new_rows(X)
+        if isinstance(self.generator_, PointGenerator):
+            fake = self.generator_.points.detach()
+        else:
+            fake = torch.as_tensor(self.sample(max(SCORE_DRAWS, len(rows)), random_state=0))
+        fake = fake.to(rows)
+        if rows.shape[1] == 1:
+            return -stop_loss_discrepancy(rows[:, 0], fake[:, 0]).value
+        return -relu_discrepancy(rows, fake, bound=False).value
 
 
 def _free_1d(X: Tensor, beta: float, n_latent: int | None, generator: torch.Generator) -> _Fitted:
