@@ -43,8 +43,9 @@ def test_a_moved_pair_is_refuted(model, share):
 def test_train_returns_to_the_solution_from_near_it(model):
     """Extragradient on all the data, with latents whose sample moments are the population's, so that V is exact."""
     rng = torch.Generator().manual_seed(1)
-    Z = torch.linalg.qr(torch.randn(64, 4, generator=rng, dtype=torch.float64)).Q
-    Z = torch.cat([Z, -Z]) * (64.0**0.5)  # mean 0, second moment I
+    n = len(X)
+    around = torch.cat([torch.ones(n, 1), torch.randn(n, 4, generator=rng)], dim=1).double()
+    Z = torch.linalg.qr(around).Q[:, 1:] * n**0.5  # mean 0, second moment I
     game = moved(model.game_, 0.02)
     game.latent = lambda n, generator: Z
     x = torch.from_numpy(X)
