@@ -80,6 +80,33 @@ def test_alternating_cycles_on_the_bilinear_game() -> None:
     assert 0.5 < min(radii) < max(radii) < 2.0
 
 
+def iterated(M: np.ndarray, start: list[float], steps: int) -> list[float]:
+    """Length of (u, v) under a linear map, the oracle for rules on the bilinear game."""
+    state, radii = np.array(start), []
+    for _ in range(steps + 1):
+        radii.append(float(np.hypot(state[0], state[1])))
+        state = M @ state
+    return radii
+
+
+def test_alternating_extrapolation_converges_linearly_where_alternating_holds_its_radius() -> None:
+    """Oracle: its linear map on (u, v, v~), whose spectral radius is below 1."""
+    M = np.array([[1.0, 0.0, A], [-A, 1.0, -2 * A * A], [-2 * A, 1.0, -4 * A * A]])
+    assert max(abs(np.linalg.eigvals(M))) < 0.97
+    radii = play(bilinear(), train.AlternatingExtrapolation, 300)
+    assert radii == pytest.approx(iterated(M, [1.0, 0.5, 0.5], 300), rel=1e-9)
+    assert radii[300] < 1e-4 * min(play(bilinear(), train.Alternating, 300))
+
+
+def test_lookahead_converges_on_the_bilinear_game() -> None:
+    """Oracle: I + rate (M^k - I), with M the alternating map: v' = v - a u, u' = u + a v'."""
+    M = np.array([[1 - A * A, A], [-A, 1.0]])
+    jump = np.eye(2) + 0.5 * (np.linalg.matrix_power(M, 6) - np.eye(2))
+    assert max(abs(np.linalg.eigvals(jump))) < 0.9
+    radii = play(bilinear(), train.Lookahead, 120)
+    assert radii[::6] == pytest.approx(iterated(jump, [1.0, 0.5], 20), rel=1e-9)
+
+
 @pytest.mark.parametrize("name", train.RULES)
 def test_every_rule_solves_the_quadratic_game(name: str) -> None:
     """V = u^2/2 - u v - v^2/2 (strongly convex-concave): the one saddle point is 0."""

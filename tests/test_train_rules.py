@@ -112,6 +112,35 @@ class HandOptimistic:
         self.last = now
 
 
+class HandAlternatingExtrapolation:
+    def __init__(self, h: Hand) -> None:
+        self.ahead = dict(h.D)
+
+    def __call__(self, h: Hand, x: Tensor) -> None:
+        z, G, D = h.latents(len(x)), h.G, h.D
+        h.G = h.minus(G, h.slope(lambda g: h.loss_G(g, self.ahead, z), G))
+        fake = h.generate({k: G[k] + 2.0 * (h.G[k] - G[k]) for k in G}, z).detach()
+        h.D = h.minus(D, h.slope(lambda d: h.loss_D(d, x, fake), D))
+        self.ahead = {k: D[k] + 2.0 * (h.D[k] - D[k]) for k in D}
+
+
+class HandLookahead:
+    def __init__(self, h: Hand) -> None:
+        self.slow, self.steps = (dict(h.G), dict(h.D)), 0
+
+    def __call__(self, h: Hand, x: Tensor) -> None:
+        fake = h.generate(h.G, h.latents(len(x))).detach()
+        h.D = h.minus(h.D, h.slope(lambda D: h.loss_D(D, x, fake), h.D))
+        z = h.latents(len(x))
+        h.G = h.minus(h.G, h.slope(lambda G: h.loss_G(G, h.D, z), h.G))
+        self.steps += 1
+        if self.steps % 2 == 0:
+            G, D = self.slow
+            h.G = {k: G[k] + 0.25 * (h.G[k] - G[k]) for k in G}
+            h.D = {k: D[k] + 0.25 * (h.D[k] - D[k]) for k in D}
+            self.slow = dict(h.G), dict(h.D)
+
+
 def hand_unrolled(h: Hand, x: Tensor) -> None:
     fake = h.generate(h.G, h.latents(len(x))).detach()
     h.D = h.minus(h.D, h.slope(lambda D: h.loss_D(D, x, fake), h.D))
@@ -191,6 +220,10 @@ def test_first_three_steps_equal_the_update_written_by_hand(name: str) -> None:
         rule, by_hand = train.Extragradient(game, *opts, generator=source()), hand_extragradient
     elif name == "optimistic":
         rule, by_hand = train.Optimistic(game, *opts, generator=source()), HandOptimistic()
+    elif name == "alternating-extrapolation":
+        rule, by_hand = train.AlternatingExtrapolation(game, *opts, generator=source()), HandAlternatingExtrapolation(h)
+    elif name == "lookahead":
+        rule, by_hand = train.Lookahead(game, *opts, generator=source(), steps=2, rate=0.25), HandLookahead(h)
     elif name == "unrolled":
         rule, by_hand = train.Unrolled(game, *opts, generator=source(), steps=2, length=0.3), hand_unrolled
     elif name == "proximal":
@@ -229,6 +262,7 @@ def test_the_comparison_can_fail() -> None:
         lambda g: train.PrimalDual(g, *adam(g), generator=source(), weight=0.0),
         lambda g: train.Unrolled(g, *adam(g), generator=source(), steps=1, length=0.0),
         lambda g: train.Unrolled(g, *adam(g), generator=source(), steps=0),
+        lambda g: train.Lookahead(g, *adam(g), generator=source(), steps=2, rate=1.0),
         lambda g: train.Proximal(g, *adam(g), generator=source(), lam=1e-12, steps=0, persistent=False),
         lambda g: train.Proximal(g, *adam(g), generator=source(), lam=9.0, steps=1, persistent=False),
         lambda g: train.Proximal(g, *adam(g), generator=source(), lam=0.0, steps=1, rate=1.0),
@@ -237,6 +271,7 @@ def test_the_comparison_can_fail() -> None:
         "primal-dual w=0",
         "unrolled length 0",
         "unrolled 0",
+        "lookahead rate 1",
         "proximal 0 inner",
         "proximal 1 fresh",
         "proximal lam=0",

@@ -43,6 +43,12 @@ RULES: dict[str, MakeRule] = {
     ),
     "extragradient": lambda game, source, group: train.Extragradient(game, *adam(game), generator=source, group=group),
     "optimistic": lambda game, source, group: train.Optimistic(game, *adam(game), generator=source, group=group),
+    "alternating-extrapolation": lambda game, source, group: train.AlternatingExtrapolation(
+        game, *adam(game), generator=source, group=group
+    ),
+    "lookahead": lambda game, source, group: train.Lookahead(
+        game, *adam(game), generator=source, group=group, steps=2, rate=0.6
+    ),
     "unrolled": lambda game, source, group: train.Unrolled(game, *adam(game), generator=source, group=group, steps=2),
     "proximal": lambda game, source, group: train.Proximal(
         game, *adam(game), generator=source, group=group, lam=0.5, points=4

@@ -19,8 +19,10 @@ from saddlegan.train.parts._penalties import (
 from saddlegan.train.parts._replicas import ReplicaLatent, Replicas
 from saddlegan.train.parts._w2_transform import CTransform, QuadraticPotential
 from saddlegan.train.rules._alternating import Alternating
+from saddlegan.train.rules._alternating_extrapolation import AlternatingExtrapolation
 from saddlegan.train.rules._base import AbstractRule
 from saddlegan.train.rules._extragradient import Extragradient
+from saddlegan.train.rules._lookahead import Lookahead
 from saddlegan.train.rules._optimistic import Optimistic
 from saddlegan.train.rules._primal_dual import PrimalDual, kernel_density
 from saddlegan.train.rules._proximal import Proximal
@@ -32,6 +34,8 @@ RULES: dict[str, type[AbstractRule]] = {
     "alternating": Alternating,
     "extragradient": Extragradient,
     "optimistic": Optimistic,
+    "alternating-extrapolation": AlternatingExtrapolation,
+    "lookahead": Lookahead,
     "unrolled": Unrolled,
     "proximal": Proximal,
     "primal-dual": PrimalDual,
@@ -43,12 +47,14 @@ __all__ = [
     "RULES",
     "AbstractRule",
     "Alternating",
+    "AlternatingExtrapolation",
     "ApproximateR1",
     "ApproximateR2",
     "CTransform",
     "Extragradient",
     "GradientPenalty",
     "InstanceNoise",
+    "Lookahead",
     "MixedLatent",
     "MovingAverage",
     "Optimistic",

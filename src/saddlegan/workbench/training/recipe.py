@@ -10,7 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from saddlegan.errors import InputError
 from saddlegan.workbench.data.sources import Data
 
-RuleName = Literal["simultaneous", "alternating", "extragradient", "optimistic", "unrolled", "proximal", "primal-dual"]
+RuleName = Literal[
+    "simultaneous",
+    "alternating",
+    "extragradient",
+    "optimistic",
+    "alternating-extrapolation",
+    "lookahead",
+    "unrolled",
+    "proximal",
+    "primal-dual",
+]
 
 
 class Recipe(BaseModel):

@@ -228,12 +228,7 @@ def make_rule(
         return train.Unrolled(game, opt_G, opt_D, steps=recipe.inner_steps, length=recipe.inner_length)
     if recipe.rule == "alternating":
         return train.Alternating(game, opt_G, opt_D, n_critic=recipe.n_critic)
-    plain = {
-        "simultaneous": train.Simultaneous,
-        "extragradient": train.Extragradient,
-        "optimistic": train.Optimistic,
-    }
-    return plain[recipe.rule](game, opt_G, opt_D)
+    return train.RULES[recipe.rule](game, opt_G, opt_D)
 
 
 def scale_of(data: Data) -> Scale:
