@@ -26,8 +26,8 @@ class Lookahead(AbstractRule):
         after every `steps` steps:   w <- s + rate (w - s),   s <- w,        w = (G, D)
 
     Alternating players circle an equilibrium; a chord drawn back across the circle ends nearer to its centre. The
-    optimisers keep their state. Sample and judge right after a return, where `stats["returned"]` is 1. A rate of 1 is plain
-    alternating training.
+    optimisers keep their state. Sample and judge right after a return, where `stats["returned"]` is 1. A rate of 1 is
+    plain alternating training.
 
     `Step`: `discriminator_loss` and `value` at (G_t, D_t); `generator_loss` at (G_t, D_{t+1}).
 
