@@ -109,3 +109,23 @@ def test_large_float32_data_are_multiplied_in_float32():
     assert _linalg.working_dtype(np.empty((2000, 1500), np.float32)) == torch.float32
     assert _linalg.working_dtype(np.empty((2000, 1500), np.float64)) == torch.float64
     assert _linalg.working_dtype(np.empty((2000, 500), np.uint8)) == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"), [((20, 3000), torch.float64), ((20, 3000), torch.float32), ((1200, 1100), torch.float64)]
+)
+def test_a_sample_is_no_distance_from_its_own_rows_in_another_order(shape, kind):
+    """Oracle: the second moment does not know the order; only rounding of its own size may be left."""
+    X = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=kind)
+    found = moment_difference(second_moment(X, center=False), second_moment(X.flip(0), center=False))[0]
+    assert found <= 1e-13 * float(torch.linalg.matrix_norm(X.double(), 2)) ** 2 / shape[0]
+
+
+def test_wide_difference_and_its_vector_equal_numpy():
+    rng = np.random.default_rng(0)
+    A, B = rng.standard_normal((7, 1500)), 0.9 * rng.standard_normal((5, 1500))
+    found, u = moment_difference(*(second_moment(P, center=False) for P in (A, B)))
+    values = np.linalg.eigvalsh(A.T @ A / 7 - B.T @ B / 5)
+    assert found == pytest.approx(np.abs(values).max(), rel=1e-12)
+    v = u.numpy()
+    assert abs(np.square(A @ v).mean() - np.square(B @ v).mean()) == pytest.approx(found, rel=1e-12)

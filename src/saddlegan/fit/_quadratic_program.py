@@ -13,6 +13,8 @@ from saddlegan.errors import InputError, SolveError
 from saddlegan.moments._second_moment import AbstractSecondMoment
 from saddlegan.results import Solution, Status
 
+NOISE = 1e-4  # of the tolerance: eigenvalues below that, relative to the largest, are rounding of zero
+
 
 @dataclasses.dataclass(frozen=True)
 class QuadraticOptimum:
@@ -72,6 +74,8 @@ def solve_quadratic(
     pairs = moment.eigenpairs(rank + 1)
     values, vectors = pairs.values, pairs.vectors
     scale = float(values[0])
+    # an eigenvalue that rounding cannot tell from 0 is 0: the rank is reached, and so is M itself
+    values = torch.where(values > NOISE * tolerance * scale, values, 0.0)
     smallest = float(values[rank]) if rank < len(values) else 0.0
     level = smallest if beta == "auto" else float(beta)
     slack = tolerance * scale
@@ -115,8 +119,8 @@ def solve_quadratic(
     )
     if not optimal:
         raise SolveError(
-            f"the eigenpairs are not accurate enough for a proof: gap {gap:.3g}, constraint exceeded by "
-            f"{primal_residual:.3g}; use float64 data",
+            f"the solution is not proved to {tolerance:g} of the largest eigenvalue {scale:.3g}: gap {gap:.3g}, "
+            f"constraint exceeded by {primal_residual:.3g}, eigenpair residual {pairs.residual:.3g}",
             solution,
         )
     return QuadraticOptimum(level, values, vectors, weight, factor, kept, solution)

@@ -26,6 +26,7 @@ DENSE_SIZE = 1024  # LAPACK's full eigendecomposition up to here, Lanczos for a 
 # residuals relative to the largest eigenvalue; a value alone has the square of its vector's error
 PAIR_TOLERANCE = 1e-11
 VALUE_TOLERANCE = 1e-7
+ROUNDING = 1e-15  # of a product with a moment, relative to its trace: nothing below is resolved
 
 
 def floating(X: Any) -> torch.dtype:
@@ -143,7 +144,14 @@ class DenseMoment(AbstractSecondMoment):
         factor = factor.to(self.mean)
         if self.size <= DENSE_SIZE:
             return float(torch.linalg.eigvalsh(self.matrix - factor.T @ factor).abs().max())
-        values, _ = _lanczos(lambda V: self.matvec(V) - (V @ factor.T) @ factor, self.size, 1, "LM", self.mean.device)
+        values, _ = _lanczos(
+            lambda V: self.matvec(V) - (V @ factor.T) @ factor,
+            self.size,
+            1,
+            "LM",
+            self.mean.device,
+            floor=ROUNDING * self.trace(),
+        )
         return float(values.abs().max())
 
 
@@ -171,8 +179,7 @@ class RowMoment(AbstractSecondMoment):
         return (self.rows @ self.rows.T).double()
 
     def spectral_distance(self, factor: Tensor) -> float:
-        F = factor.to(self.rows)
-        return float(_signed_difference(self.gram, (self.rows @ F.T).double(), (F @ F.T).double())[0].abs().max())
+        return float(_row_difference(self.rows, factor.to(self.rows))[0].abs().max())
 
     def eigenpairs(self, k: int) -> Eigenpairs:
         n = self.rows.shape[0]
@@ -216,21 +223,19 @@ def second_moment(X: Any, *, center: bool) -> AbstractSecondMoment:
     return moment
 
 
-def _signed_difference(AA: Tensor, AB: Tensor, BB: Tensor) -> tuple[Tensor, Tensor]:
-    """Spectrum of A^T A - B^T B from the products A A^T, A B^T, B B^T: nothing of the size of its rows is formed.
+def _row_difference(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Spectrum of A^T A - B^T B for rows A (n, d), B (m, d): nothing d x d is formed.
 
-    With C = [A; B], J = diag(I, -I) and C C^T = L L^T, the eigenvalues of C^T J C that are not zero are those of
-    L^T J L, and C^T (J L w) is the eigenvector that belongs to w.
+    With [A; B]^T = Q R it is that of R J R^T, J = diag(I, -I), and Q w is the eigenvector that belongs to w. Products
+    of R lose eps ||A||^2; roots of a Gram matrix's eigenvalues would lose sqrt(eps) ||A||^2.
 
     Returns:
-        Eigenvalues, and the coefficients J L w (n + m, .) in columns.
+        Eigenvalues (p,), eigenvectors w in columns (p, p), and Q (d, p), p <= n + m.
     """
-    gram = torch.cat([torch.cat([AA, AB], 1), torch.cat([AB.T, BB], 1)])
-    values, U = torch.linalg.eigh(gram)
-    L = U * values.clamp_min(0).sqrt()
-    JL = torch.cat([L[: len(AA)], -L[len(AA) :]])
-    found, w = torch.linalg.eigh(L.T @ JL)
-    return found, JL @ w
+    Q, R = torch.linalg.qr(torch.cat([A, B]).T)
+    R = R.double()
+    values, w = torch.linalg.eigh(R[:, : len(A)] @ R[:, : len(A)].T - R[:, len(A) :] @ R[:, len(A) :].T)
+    return values, w, Q
 
 
 def moment_difference(first: AbstractSecondMoment, second: AbstractSecondMoment) -> tuple[float, Tensor]:
@@ -240,13 +245,15 @@ def moment_difference(first: AbstractSecondMoment, second: AbstractSecondMoment)
         values, vectors = torch.linalg.eigh(first.matvec(identity) - second.matvec(identity).to(identity))
         vectors = vectors.T
     elif isinstance(first, RowMoment) and isinstance(second, RowMoment):
-        across = (first.rows @ second.rows.T.to(first.rows)).double()
-        values, coefficients = _signed_difference(first.gram, across, second.gram)
-        a, b = coefficients[:, int(values.abs().argmax())].split([len(first.rows), len(second.rows)])
-        vector = a.to(first.rows) @ first.rows + b.to(second.rows) @ second.rows
-        return float(values.abs().max()), torch.nn.functional.normalize(vector.double(), dim=0)
+        dtype = torch.promote_types(first.rows.dtype, second.rows.dtype)
+        values, w, Q = _row_difference(first.rows.to(dtype), second.rows.to(first.rows.device, dtype))
+        top = int(values.abs().argmax())
+        return float(values[top].abs()), torch.nn.functional.normalize(Q.double() @ w[:, top], dim=0)
     else:
-        values, vectors = _lanczos(lambda V: first.matvec(V) - second.matvec(V), first.size, 1, "LM", first.mean.device)
+        noise = ROUNDING * max(first.trace(), second.trace())
+        values, vectors = _lanczos(
+            lambda V: first.matvec(V) - second.matvec(V), first.size, 1, "LM", first.mean.device, floor=noise
+        )
     top = int(values.abs().argmax())
     return float(values[top].abs()), vectors[top]
 
@@ -288,14 +295,19 @@ def _lanczos(
     k: int,
     which: Literal["LA", "LM"],
     device: torch.device | None = None,
+    *,
+    floor: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Extreme eigenpairs of a symmetric operator to rounding, values descending, vectors in rows."""
+    """Extreme eigenpairs of a symmetric operator to rounding, values descending, vectors in rows.
+
+    Residuals below `floor` are the operator's own rounding.
+    """
     tolerance = VALUE_TOLERANCE if which == "LM" else PAIR_TOLERANCE
     found = block_lanczos(
         matvec,
         random_block(k + OVERSAMPLING, size, device or torch.device("cpu")),
         k=k,
-        tolerances=lambda values: tolerance * values.abs().max().expand_as(values),
+        tolerances=lambda values: (tolerance * values.abs().max()).clamp_min(floor).expand_as(values),
         by_magnitude=which == "LM",
     )
     if not found.converged:
