@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from saddlegan import certify, fit, networks, objectives, train
+    from saddlegan import certify, fit, metrics, networks, objectives, train
     from saddlegan.batch import Batch
     from saddlegan.game import Game
     from saddlegan.results import Certificate, Solution, Status, Step
@@ -25,6 +25,7 @@ __all__ = [
     "Step",
     "certify",
     "fit",
+    "metrics",
     "networks",
     "objectives",
     "train",

@@ -58,3 +58,7 @@ class MissingExtraError(SaddleganError, ImportError):
 
 class BudgetWarning(UserWarning):
     """A step budget was spent before the search settled; the result's `status` says so too."""
+
+
+class SampleSizeWarning(UserWarning):
+    """There are fewer samples than features: a distance is mostly its own floor."""

@@ -1,0 +1,264 @@
+"""What a measure looks at: the pixels, a random convolution net, a classifier trained here, or a network from a file.
+
+Any callable from a block of rows to a block of features will do; these are the ones at hand. None is the Inception
+network, so no distance of theirs may be compared with published FIDs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from saddlegan import checks
+from saddlegan.checks import RandomState
+from saddlegan.errors import DataError, InputError
+
+WIDTHS = (16, 32, 64)  # channels of the convolutions, each of stride 2
+SMALLEST_SIDE = 2  # no convolution of stride 2 below it
+
+
+def pixels(rows: Any) -> Any:
+    """The rows themselves: what every measure takes if `features` is None.
+
+    Example:
+        >>> pixels(np.ones((2, 3))).shape
+        (2, 3)
+    """
+    return rows
+
+
+class RandomConvolution(nn.Module):
+    """Means and spreads over the picture of a random convolution net's channels, at each of its layers.
+
+        h_0 = x,   h_l = leaky_relu(W_l * h_{l-1}),   features = (mean h_l, sd h_l) for l = 0, 1, ...
+
+    Nothing is trained: the same seed gives the same features on every data set. They see texture and colour at
+    several scales, not content.
+
+    Args:
+        image_shape: (h, w) or (h, w, c) of a row.
+        value_range: the numbers of black and white.
+        random_state: seed of the weights.
+
+    Raises:
+        InputError: a shape or range of no image.
+
+    Example:
+        >>> features = RandomConvolution((8, 8))
+        >>> features(torch.rand(3, 64)).shape
+        torch.Size([3, 226])
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, ...],
+        *,
+        value_range: tuple[float, float] = (0.0, 1.0),
+        random_state: RandomState = 0,
+    ) -> None:
+        super().__init__()
+        self.image_shape, self.value_range = _image_shape(image_shape), _value_range(value_range)
+        draw = checks.generator(random_state)
+        self.layers = nn.ModuleList(_convolutions(self.image_shape, draw))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = _pictures(x, self.image_shape, self.value_range)
+        found = []
+        for layer in (None, *self.layers):
+            h = h if layer is None else functional.leaky_relu(layer(h), 0.2)
+            found += [h.mean((2, 3)), h.var((2, 3), correction=0).sqrt()]
+        return torch.cat(found, 1)
+
+
+class Classifier(nn.Module):
+    """A small classifier trained on the data's own labels: its last hidden layer as features, and its probabilities.
+
+    `Classifier.fit(X, y)` trains; calling it gives features (n, 64), `probabilities` what `inception_like` asks for.
+
+    Attributes:
+        accuracy: share of held-out rows that it names rightly; features of a poor classifier say little.
+        classes: the labels in the order of the probabilities' columns.
+    """
+
+    center: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, body: nn.Module, head: nn.Linear, classes: tuple[Any, ...], center: Tensor, scale: Tensor
+    ) -> None:
+        super().__init__()
+        self.body, self.head, self.classes, self.accuracy = body, head, classes, math.nan
+        self.register_buffer("center", center)
+        self.register_buffer("scale", scale)
+
+    @classmethod
+    def fit(
+        cls,
+        X: Any,
+        y: Any,
+        *,
+        image_shape: tuple[int, ...] | None = None,
+        random_state: RandomState = 0,
+        epochs: int = 20,
+        batch_size: int = 64,
+        device: torch.device | str | None = None,
+    ) -> Classifier:
+        """Train by cross-entropy with Adam on four fifths of the rows; the rest gives `accuracy`.
+
+        Args:
+            X: rows (n, ...).
+            y: labels (n,).
+            image_shape: (h, w) or (h, w, c) for convolutions; a plain net if None.
+            random_state: seed of split, weights and order.
+            epochs: passes over the rows.
+            batch_size: rows a step.
+            device: where to train and stay; the CPU if None.
+
+        Returns:
+            The classifier, in evaluation mode.
+
+        Raises:
+            InputError: labels that do not fit the rows, fewer than 2 classes, or fewer than 10 rows.
+
+        Example:
+            >>> x = np.random.default_rng(0).standard_normal((200, 2))
+            >>> found = Classifier.fit(x, x[:, 0] > 0, epochs=10)
+            >>> found.accuracy > 0.8, found.classes, found.probabilities(x).shape
+            (True, (False, True), (200, 2))
+        """
+        rows = torch.as_tensor(checks.rows(X)).detach().flatten(1).to(device="cpu", dtype=torch.float32)
+        labels = np.asarray(torch.as_tensor(checks.rows(y, "y")).cpu())
+        if labels.shape != (len(rows),) or len(rows) < 10:
+            raise InputError(f"`y` must hold a label for each of at least 10 rows, got {labels.shape} for {len(rows)}")
+        if not torch.isfinite(rows).all():
+            raise InputError("`X` holds NaN or infinity")
+        names, targets = np.unique(labels, return_inverse=True)
+        if len(names) < 2:
+            raise InputError("`y` must hold at least 2 classes")
+        draw = checks.generator(random_state)
+        order = torch.randperm(len(rows), generator=draw)
+        held, used = order[: len(rows) // 5], order[len(rows) // 5 :]
+        center, scale = rows[used].mean(), rows[used].std().clamp_min(1e-12)
+        d = rows.shape[1]
+        if image_shape is None:
+            body: nn.Module = nn.Sequential(_linear(d, 128, draw), nn.ReLU(), _linear(128, 64, draw), nn.ReLU())
+        else:
+            shape = _image_shape(image_shape)
+            if math.prod(shape) != d:
+                raise InputError(f"`image_shape` must have {d} values, got {shape}")
+            body = _ConvolutionBody(shape, draw)
+        found = cls(body, _linear(64, len(names), draw), tuple(names.tolist()), center, scale).to(device)
+        target = torch.as_tensor(targets).to(device)
+        optimizer = torch.optim.Adam(found.parameters(), lr=1e-3)
+        for _ in range(checks.count("epochs", epochs)):
+            for batch in used[torch.randperm(len(used), generator=draw)].split(checks.count("batch_size", batch_size)):
+                optimizer.zero_grad()
+                loss = functional.cross_entropy(found.head(found(rows[batch].to(device))), target[batch])
+                loss.backward()
+                optimizer.step()
+        found.eval().requires_grad_(False)
+        right = found.probabilities(rows[held]).argmax(1) == targets[held.numpy()]
+        found.accuracy = float(right.mean())
+        return found
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body((x.flatten(1) - self.center) / self.scale)
+
+    def probabilities(self, rows: Any) -> np.ndarray:
+        """Probabilities (n, classes) of rows, an array or a tensor; hand this to `inception_like` as `features`."""
+        with torch.no_grad():
+            return self.head(self(torch.as_tensor(rows).to(self.center))).softmax(1).cpu().double().numpy()
+
+
+def from_file(path: str | Path) -> nn.Module:
+    """Load a TorchScript network from a file: whatever it was trained on, its outputs become the features.
+
+    A TorchScript file runs code of its own; load only files that you trust.
+
+    Args:
+        path: what `torch.jit.save` wrote.
+
+    Returns:
+        The module on the CPU, in evaluation mode; it is called with tensors of rows as they come.
+
+    Raises:
+        DataError: no such file, or not TorchScript.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"{path} is not a file")
+    try:
+        return torch.jit.load(str(path), map_location="cpu").eval()
+    except (RuntimeError, ValueError) as error:
+        raise DataError(f"{path} is not a TorchScript file: {str(error).splitlines()[0]}") from error
+
+
+class _ConvolutionBody(nn.Module):
+    def __init__(self, shape: tuple[int, ...], draw: torch.Generator) -> None:
+        super().__init__()
+        self.shape = shape
+        layers = list(_convolutions(shape, draw))
+        h, w = shape[:2]
+        for _ in layers:
+            h, w = (h + 1) // 2, (w + 1) // 2
+        n = (layers[-1].out_channels if layers else (shape[2] if len(shape) == 3 else 1)) * h * w
+        self.layers, self.last = nn.ModuleList(layers), _linear(n, 64, draw)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = _pictures(x, self.shape, (0.0, 1.0))
+        for layer in self.layers:
+            h = functional.relu(layer(h))
+        return functional.relu(self.last(h.flatten(1)))
+
+
+def _convolutions(shape: tuple[int, ...], draw: torch.Generator) -> Iterator[nn.Conv2d]:
+    """Convolutions of stride 2 as long as there is something to halve; weights from `draw`, never the global state."""
+    side, before = min(shape[:2]), shape[2] if len(shape) == 3 else 1
+    for width in WIDTHS:
+        if side < SMALLEST_SIDE:
+            return
+        layer = nn.Conv2d(before, width, 3, stride=2, padding=1, device="meta").to_empty(device="cpu")
+        _initialise(layer, 9 * before, draw)
+        yield layer
+        before, side = width, (side + 1) // 2
+
+
+def _linear(n_in: int, n_out: int, draw: torch.Generator) -> nn.Linear:
+    layer = nn.Linear(n_in, n_out, device="meta").to_empty(device="cpu")  # unset: the global state is not touched
+    _initialise(layer, n_in, draw)
+    return layer
+
+
+def _initialise(layer: nn.Module, fan_in: int, draw: torch.Generator) -> None:
+    with torch.no_grad():
+        for name, parameter in layer.named_parameters():
+            if name == "bias":
+                parameter.zero_()
+            else:
+                parameter.normal_(0.0, math.sqrt(2.0 / fan_in), generator=draw)
+
+
+def _pictures(x: Tensor, shape: tuple[int, ...], value_range: tuple[float, float]) -> Tensor:
+    """Flat rows, channels last, to (n, c, h, w) in [0, 1]."""
+    low, high = value_range
+    h, w = shape[:2]
+    return ((x.reshape(len(x), h, w, -1) - low) / (high - low)).permute(0, 3, 1, 2)
+
+
+def _image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if len(shape) not in (2, 3):
+        raise InputError(f"`image_shape` must be (h, w) or (h, w, c), got {shape!r}")
+    return tuple(checks.count("image_shape", side) for side in shape)
+
+
+def _value_range(value_range: tuple[float, float]) -> tuple[float, float]:
+    low, high = (checks.number("value_range", end, least=-math.inf) for end in value_range)
+    if not low < high:
+        raise InputError(f"`value_range` must be (black, white) with black < white, got {value_range!r}")
+    return low, high
