@@ -464,6 +464,37 @@ def test_the_density_term_moves_the_generator_as_its_difference_quotient_says() 
     assert largest > 1e-3
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("d", [2, 64])
+def test_the_densities_of_the_primal_dual_rule_follow_scale_and_dimension(d: int, scale: float) -> None:
+    """Oracle: the mean of exp(-|x - y|^2 / (2 s^2)) for independent x, y ~ N(0, I_d) is (1 + 2 / s^2)^(-d/2)."""
+
+    class Copies(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = nn.Parameter(torch.tensor(scale, dtype=torch.float64))
+
+        def forward(self, z: Tensor) -> Tensor:
+            return self.gain * z
+
+    G, D = Copies(), nn.Linear(d, 1).double()
+    rule = train.PrimalDual(Game(G, D, latent=d), *sgd(Game(G, D, latent=d), lr=0.0), generator=source())
+    x = scale * torch.randn(1024, d, generator=source(9), dtype=torch.float64)
+    wanted = sum((1 + 4 / (d * s * s)) ** (-d / 2) for s in (0.15, 0.35, 0.7)) / 3
+    assert rule.step(x).stats["density"] == pytest.approx(wanted, rel=0.2)
+    again = train.PrimalDual(Game(G, D, latent=d), *sgd(Game(G, D, latent=d), lr=0.0), generator=source())
+    again.load_state_dict(rule.state_dict())
+    assert again.step(2 * x).stats["density"] < 0.9 * wanted  # the unit is that of the first batch
+
+
+def test_a_density_that_underflows_is_warned_about_once() -> None:
+    game = mlp_game()
+    rule = train.PrimalDual(game, *sgd(game), generator=source(), bandwidths=(1e-3,))
+    with pytest.warns(UserWarning, match="see nothing"):
+        rule.step(data() + 50.0)
+    rule.step(data() + 50.0)
+
+
 def test_kernel_density_against_the_double_sum_and_far_origins() -> None:
     x, y = data(5, seed=1), data(9, seed=2)
     direct = torch.stack(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import final
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, final
 
 import torch
 import torch.distributed as dist
@@ -14,13 +15,16 @@ from saddlegan import checks
 from saddlegan.batch import Rows, conditions, count, cut, join, samples, spread
 from saddlegan.errors import InputError
 from saddlegan.game import Game
-from saddlegan.modules import evaluating
+from saddlegan.modules import evaluating, like
 from saddlegan.results import Step
 from saddlegan.train.parts._parallel import gather, share
 from saddlegan.train.rules._base import AbstractRule, Constraint
 
 Schedule = float | Callable[[int], float]
-Bandwidths = Sequence[float] | Callable[[int], Sequence[float]]
+Bandwidths = Sequence[float] | Callable[[int], Sequence[float]] | Literal["auto"]
+
+SCALED = (0.15, 0.35, 0.7)  # of the plane's unit sd; see `spreads`
+BLIND = 1e-6  # mean density at real points below which the density term moves nothing
 
 
 def kernel_density(points: Tensor, sample: Tensor, bandwidths: Sequence[float], *, replicas: int = 1) -> Tensor:
@@ -52,6 +56,21 @@ def kernel_density(points: Tensor, sample: Tensor, bandwidths: Sequence[float], 
         return (torch.stack(terms).mean(0) if len(terms) > 1 else terms[0]).flatten()
 
 
+def spreads(points: Tensor, *, replicas: int = 1) -> Tensor:
+    """Root of half the total variance of each part, (replicas,): 1 for data of unit sd in the plane.
+
+    Squared distances between samples grow with the number of dimensions as the total variance does, so that kernels of
+    widths in this unit see the same share of their neighbours in any dimension and at any scale of the data.
+
+    Example:
+        >>> spreads(torch.tensor([[-2.0, 0.0], [2.0, 0.0], [0.0, -2.0], [0.0, 2.0]]))
+        tensor([1.4142])
+    """
+    wide = torch.float64 if points.dtype == torch.float64 else torch.float32
+    X = points.flatten(1).to(wide).unflatten(0, (replicas, -1))
+    return (X - X.mean(1, keepdim=True)).square().sum(2).mean(1).mul(0.5).sqrt()
+
+
 @final
 class PrimalDual(AbstractRule):
     """Alternating training whose generator also moves its density to the dual step's target at real points, (6).
@@ -64,6 +83,7 @@ class PrimalDual(AbstractRule):
     alone can only move samples along grad D; where the data have mass and the samples none, f1(D(x_i)) < 0 and the
     second term pulls density there: the cure of mode collapse. Only the product w * alpha matters for the gradient:
     tune one number. Bandwidths about 0.2 to 1 times the distance between modes; the data's own tiny scale is too small.
+    Where kernels are so narrow that the density at real points underflows, the term is silent and the rule says so.
 
     Assumptions: f1(t*) = 0 and f0'(t*) = -f1'(t*) for one t*, see `Objective.equilibrium`.
 
@@ -76,7 +96,9 @@ class PrimalDual(AbstractRule):
         opt_D: optimiser of D.
         weight: w, a number or a function of the number of steps done; 0 is plain alternating training.
         alpha: the dual step, a number or a function of the number of steps done.
-        bandwidths: of the kernels, in units of the feature space (or of the data), or a function of the steps done.
+        bandwidths: of the kernels, in units of the feature space (or of the data), or a function of the steps done;
+            "auto" takes 0.15, 0.35 and 0.7 times the root of half the total variance of the first batch's features,
+            which follows the data's scale and dimension.
         points: real points at which densities are matched, the first rows spread evenly over x; all of x if None.
         features: map into the space of the densities, such as a classifier's features for images; the data if None.
         replicas: equal parts of a batch that are independent runs (see `Replicas`); their densities do not mix.
@@ -88,6 +110,9 @@ class PrimalDual(AbstractRule):
     Raises:
         ObjectiveError: the objective has no Lagrangian view.
         InputError: a number is out of range.
+
+    Warns:
+        UserWarning: once, when the density at real points is below 1e-6.
 
     References:
         [C18] equation (6) of the theory.
@@ -111,7 +136,7 @@ class PrimalDual(AbstractRule):
         *,
         weight: Schedule = 40.0,
         alpha: Schedule = 1.0,
-        bandwidths: Bandwidths = (0.15, 0.35, 0.7),
+        bandwidths: Bandwidths = "auto",
         points: int | None = None,
         features: Callable[[Tensor], Tensor] | None = None,
         replicas: int = 1,
@@ -137,12 +162,17 @@ class PrimalDual(AbstractRule):
         self.points = points
         self.features = features
         self.replicas = replicas
+        self._spreads: Tensor | None = None  # of the first batch that has any, where bandwidths are "auto"
+        self._warned = False
+        if isinstance(bandwidths, str) and bandwidths != "auto":
+            raise InputError(f"`bandwidths` must be numbers, a function of the step or 'auto', got {bandwidths!r}")
         _ = self._now(0)  # refuse bad numbers here, not in the first step
 
     def _now(self, t: int) -> tuple[float, float, list[float]]:
         weight = self.weight(t) if callable(self.weight) else self.weight
         alpha = self.alpha(t) if callable(self.alpha) else self.alpha
-        bandwidths = list(self.bandwidths(t) if callable(self.bandwidths) else self.bandwidths)
+        given = SCALED if self.bandwidths == "auto" else self.bandwidths
+        bandwidths = list(given(t) if callable(given) else given)
         weight = checks.number("weight", weight)
         alpha = checks.number("alpha", alpha)
         if not bandwidths:
@@ -166,12 +196,29 @@ class PrimalDual(AbstractRule):
             rise = -alpha * f1(link(raw)).reshape(len(raw), -1).mean(1)
             rise = gather(self.group, rise.repeat_interleave(len(near) // len(raw)))
             near = gather(self.group, near if self.features is None else self.features(near))
+        unit = self._unit(x) if self.bandwidths == "auto" else None
         seen: list[tuple[Tensor, Tensor]] = []
-        losses = self._density_losses(x, z, near, rise, weight, bandwidths, seen)
+        losses = self._density_losses(x, z, near, rise, weight, bandwidths, unit, seen)
         generator_loss = self._descend(losses)
         term, density = (torch.stack(figures).mean() for figures in zip(*seen, strict=True))
         stats = {"density_loss": float(term), "density": float(density)}
+        if stats["density"] < BLIND and not self._warned:
+            self._warned = True
+            widths = ", ".join(f"{b * (1.0 if unit is None else float(unit.mean())):.3g}" for b in bandwidths)
+            warnings.warn(
+                f"the density of generated samples at real points is {stats['density']:.1e}: kernels of widths "
+                f"{widths} see nothing, and this is plain training. Widen `bandwidths` (or leave them 'auto'), or give "
+                "`features` in which real and generated samples are closer",
+                UserWarning,
+                stacklevel=3,
+            )
         return Step(value, float(generator_loss), float(discriminator_loss), stats)
+
+    def _in(self, unit: Tensor | None, rows: Tensor) -> Tensor:
+        """Rows in units of their replica's spread."""
+        if unit is None:
+            return rows
+        return rows / unit.repeat_interleave(len(rows) // len(unit)).view(-1, *[1] * (rows.ndim - 1))
 
     def _real_points(self, x: Rows) -> Rows:
         if self.points is None:
@@ -181,6 +228,25 @@ class PrimalDual(AbstractRule):
             return spread(x, points, rows_in_groups=self.game.rows_in_groups)
         return join([spread(piece, points) for piece in cut(x, self.replicas)])
 
+    @torch.no_grad()
+    def _unit(self, x: Rows) -> Tensor:
+        """Unit of the bandwidths for each replica, measured once."""
+        if self._spreads is None:
+            real = samples(x)
+            rows = gather(self.group, real if self.features is None else self.features(real))
+            found = spreads(rows, replicas=self.replicas)
+            if not bool((found > 0).all()):  # a batch of one point has no scale; the next may
+                return torch.where(found > 0, found, 1.0)
+            self._spreads = found
+        return self._spreads
+
+    def _own_state(self) -> dict[str, Any]:
+        return {} if self._spreads is None else {"spreads": self._spreads}
+
+    def _load_own_state(self, own: Mapping[str, Any]) -> None:
+        found = own.get("spreads")
+        self._spreads = None if found is None else found.to(like(self.game.G).device, copy=True)
+
     def _density_losses(
         self,
         x: Rows,
@@ -189,14 +255,14 @@ class PrimalDual(AbstractRule):
         rise: Tensor,
         weight: float,
         bandwidths: list[float],
+        unit: Tensor | None,
         seen: list[tuple[Tensor, Tensor]],
     ) -> Iterator[Tensor]:
         for x_piece, piece in zip(self._pieces(x), self._pieces(z), strict=True):
             batch = self.game.batch(x_piece, piece)
             fake = batch.fake
-            density = kernel_density(
-                near, fake if self.features is None else self.features(fake), bandwidths, replicas=self.replicas
-            )
+            made = fake if self.features is None else self.features(fake)
+            density = kernel_density(self._in(unit, near), self._in(unit, made), bandwidths, replicas=self.replicas)
             target = (density + rise.flatten()).detach()
             term = weight * (target - density).square().mean()
             seen.append((term.detach(), density.detach().mean()))
