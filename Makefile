@@ -4,7 +4,7 @@ PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test check lint docs bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(PY) || python3 -m venv $(VENV)
@@ -18,6 +18,9 @@ demo: $(STAMP)  ## fit real digits exactly and write a report
 
 test: $(STAMP) lint docs  ## all checks: lint, types, layers, docs, tests
 	@$(PY) -m pytest --numprocesses auto
+
+check: $(STAMP) lint  ## the edit loop: lint, types, layers and the fast tests
+	@$(PY) -m pytest --numprocesses auto -m "not slow" tests
 
 lint: $(STAMP)
 	@$(VENV)/bin/ruff check .

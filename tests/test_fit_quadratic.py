@@ -55,6 +55,7 @@ def test_digits_are_solved_to_rounding(digits):
     assert digits.mean_ == pytest.approx(DIGITS.mean(0), abs=1e-12)
 
 
+@pytest.mark.slow  # a million samples
 def test_samples_have_the_population_moments(digits):
     samples = digits.sample(200_000, random_state=0)
     expected = population_covariance(digits)
@@ -93,6 +94,7 @@ def search(C, W, steps=400, rate=0.02):
         yield W.detach()
 
 
+@pytest.mark.slow  # twenty searches
 def test_search_from_random_starts_finds_nothing_better(digits, rng):
     """20 starts: a W whose distance to C is beta' is feasible for beta', so R_g(W) >= sum (lambda - beta')_+ always."""
     C = covariance(DIGITS)

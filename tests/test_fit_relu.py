@@ -112,6 +112,7 @@ def test_projection_on_a_zonotope_equals_bounded_least_squares():
     assert found.lower == pytest.approx(found.upper, abs=1e-9)
 
 
+@pytest.mark.slow  # hundreds of exact cases
 def test_ascent_reaches_the_exact_value_and_the_bound_stays_above():
     """200 cases small enough to enumerate: the search alone is exact in at least 95% of them."""
     hits = 0
@@ -183,6 +184,7 @@ def test_free_points_are_stationary_for_their_discriminator():
     assert abs(found.solution.stats["complementarity"]) < 1e-4
 
 
+@pytest.mark.slow  # many feasible points
 def test_measure_bound_holds_against_many_feasible_points():
     """Oracle: weak duality, against the data scaled to feasibility and against local optima from several starts."""
     rng = np.random.default_rng(2)

@@ -43,6 +43,7 @@ def brute_force(x, m, beta):
 
 
 @pytest.mark.parametrize(("n", "m", "seed"), [(2, 2, 0), (3, 3, 1), (4, 4, 2), (2, 3, 3), (4, 2, 4)])
+@pytest.mark.slow  # all orderings
 def test_program_and_closed_form_equal_brute_force_over_orderings(n, m, seed):
     rng = np.random.default_rng(seed)
     x, beta = rng.standard_normal(n) + 0.3, 0.3
@@ -55,6 +56,7 @@ def test_program_and_closed_form_equal_brute_force_over_orderings(n, m, seed):
         assert closed <= expected + 1e-6
 
 
+@pytest.mark.slow  # a hundred programs
 def test_closed_form_equals_the_program_for_unequal_sizes():
     """Oracle: cvxpy. 200 cases; m is a multiple of n, where the clipped quantile function has m equal cells."""
     for seed in range(200):
@@ -83,6 +85,7 @@ def generic_program(x, m, beta):
     return float(problem.value) if problem.status == "optimal" else None
 
 
+@pytest.mark.slow  # a hundred cvxpy programs
 def test_program_equals_a_generic_one_for_any_two_sizes():
     """Oracle: cvxpy, another parametrisation. 200 random cases; both say so where so few values are not feasible."""
     solved, odd = 0, 0

@@ -82,6 +82,7 @@ def test_network_realises_the_target_at_the_program_s_value(m, k, d):
 
 
 @pytest.mark.parametrize(("k", "d"), [(2, 2), (3, 2)])
+@pytest.mark.slow  # descents from many starts
 def test_gradient_descent_is_never_better(k, d):
     """Oracle: weak duality against 5 starts each, all repaired to feasibility; value beaten by none of them."""
     rng = np.random.default_rng(k)

@@ -32,6 +32,7 @@ def test_wheel_holds_the_package_and_nothing_else(unpacked):
     assert any(name.endswith("licenses/LICENSE") for name in packed)
 
 
+@pytest.mark.slow  # builds and starts a wheel
 def test_wheel_fits_digits_without_the_source_tree(unpacked, tmp_path):
     script = (
         "import sys, saddlegan; print(saddlegan.__file__, file=sys.stderr);"

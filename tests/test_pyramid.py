@@ -118,6 +118,7 @@ def test_crops_that_do_not_fit_are_named(folder, tmp_path):
     assert Crop(128, x=89, y=121).box() == (25, 57, 153, 185)
 
 
+@pytest.mark.slow  # kills decoding processes
 def test_a_killed_build_goes_on(folder, tmp_path):
     """The process vanishes after the second chunk; the next build starts with the third."""
     script = f"""
@@ -176,6 +177,7 @@ def test_bad_folders(tmp_path):
         Crop(0, x=1, y=1)
 
 
+@pytest.mark.slow  # starts decoding processes
 def test_the_command_line(folder, tmp_path, capsys):
     out = tmp_path / "run"
     words = ["fit", str(folder), "--progressive", "--resolutions", "4,8,16", "--n-components", "3,5,9"]

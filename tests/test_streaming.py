@@ -80,6 +80,7 @@ def streamed(passes, tolerance=1e-6):
     )
 
 
+@pytest.mark.slow  # large enough to be streamed
 def test_streamed_moments():
     X = pictures().reshape(300, -1).astype(np.float64)
     mean, C = X.mean(0), np.cov(X.T, bias=True)
@@ -160,6 +161,7 @@ SAVE = """
 """
 
 
+@pytest.mark.slow  # starts two processes
 def test_two_torchrun_processes_give_the_serial_answer(tmp_path, monkeypatch):
     out = tmp_path / "ranks.npz"
     body = """
@@ -177,6 +179,7 @@ if torch.distributed.get_rank() == 1:
     assert_same(out, reference(monkeypatch))
 
 
+@pytest.mark.slow  # starts a cluster
 def test_two_dask_workers_give_the_serial_answer(tmp_path, monkeypatch):
     pytest.importorskip("distributed")
     out = tmp_path / "dask.npz"
@@ -196,6 +199,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("legs", [5, 37])
+@pytest.mark.slow  # kills processes
 def test_a_killed_fit_goes_on_with_the_same_bits(tmp_path, legs, monkeypatch):
     """The process ends without any clean-up in the middle of a pass; the second call must not start again."""
     sums = tmp_path / "sums"

@@ -29,6 +29,7 @@ def ring() -> sources.Data:
     return sources.load("ring", n_samples=10_000)
 
 
+@pytest.mark.slow  # a whole training
 def test_the_primal_dual_rule_recovers_the_ring_from_one_mode(ring: sources.Data) -> None:
     before, after = recovered("primal-dual", ring)
     assert before["modes"] == 1
@@ -38,6 +39,7 @@ def test_the_primal_dual_rule_recovers_the_ring_from_one_mode(ring: sources.Data
     assert after["total_variation"] < 0.4
 
 
+@pytest.mark.slow  # a whole training
 def test_plain_training_stays_collapsed_from_the_same_start(ring: sources.Data) -> None:
     # the control: without it the recovery would say nothing of the rule
     _, after = recovered("alternating", ring)

@@ -12,6 +12,8 @@ import torch
 
 from train_cases import RULES, bits, data, largest_difference, mlp_game
 
+pytestmark = pytest.mark.slow  # starts two processes
+
 # each process unrolls on its own share, a different update: see the rule's docstring
 EXACT = [name for name in RULES if name != "unrolled"]
 

@@ -216,6 +216,7 @@ def test_faults_are_found(tmp_path: Path) -> None:
 @needs_browser
 @pytest.mark.browser
 @pytest.mark.parametrize("source", ["digits", "gaussian:4,3,2,1", "trained"])
+@pytest.mark.slow  # starts Chromium
 def test_the_report_in_a_browser(source: str, tmp_path: Path) -> None:
     run = trained(tmp_path) if source == "trained" else fitted(tmp_path, source, "--n-latent", "3")
     path = report.write(run)

@@ -206,6 +206,7 @@ def test_stop_and_resume_give_the_bits_of_an_unbroken_run(tmp_path: Path, rule: 
     assert set(loop.read_sheets(run)) == set(loop.read_sheets(cut)) == loop.sheet_steps(60)
 
 
+@pytest.mark.slow  # kills processes of every rule at several moments
 def test_kill_and_resume_give_the_same_bits_for_every_rule(tmp_path: Path) -> None:
     """Three SIGKILLs at random moments for each of seven rules; the benchmark makes it 20 each."""
     here = Path(__file__).parent
@@ -289,6 +290,7 @@ def test_schedules_are_functions_of_the_step() -> None:
 # the command
 
 
+@pytest.mark.slow  # trains three runs
 def test_train_resume_and_compare_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "ring"
     line = ["train", "ring", "--steps", "20", "--metrics-every", "5", "--checkpoint-every", "5", *SMALL]
@@ -354,6 +356,7 @@ def test_wrong_command_lines_leave_one_line_and_no_folder(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow  # waits for processes to train and to end
 def test_a_signal_saves_and_exits_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     out = tmp_path / "run"
     words = ["train", "ring", "--steps", "1000000", "--metrics-every", "5", "--out", str(out), *SMALL]
