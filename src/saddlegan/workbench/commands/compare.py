@@ -40,8 +40,28 @@ def compare(
     width = max(len(label) for label in lines)
     for line in table(lines, models, names, width):
         console.say(line)
+    for line in measured(runs):
+        console.say(line)
     write_atomic(out, training_figures.curves(trained.panels(lines, names)))
     console.say(str(out))
+
+
+def measured(runs: list[Path]) -> list[str]:
+    """The measures of the samples that every one of the reports holds, with what real rows get."""
+    from saddlegan.workbench.runs.folder import Run
+
+    found: dict[str, dict[str, Any]] = {}
+    for path in runs:
+        run = Run.open(path)
+        sections = run.read_json("report.json")["sections"] if run.has("report.json") else []
+        found[str(path)] = next((s["data"].get("measures", {}) for s in sections if s["id"] == "quality"), {})
+    names = [name for name in next(iter(found.values())) if all(name in each for each in found.values())]
+    return [
+        f"{name} of {path}: {trained_number(each[name]['value'])} +- {each[name]['standard_error']:.2g} "
+        f"(real {trained_number(each[name]['floor'])})"
+        for name in names
+        for path, each in found.items()
+    ]
 
 
 def table(lines: dict[str, list[dict[str, Any]]], models: dict[str, str], names: list[str], width: int) -> list[str]:

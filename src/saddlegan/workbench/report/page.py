@@ -15,7 +15,7 @@ from saddlegan.errors import DataError, InputError
 from saddlegan.workbench.data import sources
 from saddlegan.workbench.data.sources import Data
 from saddlegan.workbench.report.scene import Scene, Section, subtitle_of, title_of
-from saddlegan.workbench.report.sections import equilibrium, every_run, solved, stages, trained
+from saddlegan.workbench.report.sections import equilibrium, every_run, measured, solved, stages, trained
 from saddlegan.workbench.runs.folder import Run
 
 # every section that a report may have, from top to bottom
@@ -27,6 +27,7 @@ SECTIONS: tuple[Callable[[Scene], Section | None], ...] = (
     trained.modes,
     trained.progress,
     stages.stages,
+    measured.quality_of_samples,
     every_run.samples,
     solved.spectrum,
     every_run.components,

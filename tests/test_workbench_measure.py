@@ -1,0 +1,71 @@
+"""`measure`, the report's section and `compare`. Oracle: samples whose faults are known."""
+
+import json
+
+import numpy as np
+import pytest
+
+from saddlegan.workbench import cli
+from saddlegan.workbench.report import quality
+from saddlegan.workbench.runs.folder import Run
+
+
+def call(capsys, *arguments):
+    code = cli.run([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def files(tmp_path):
+    x = np.random.default_rng(0).standard_normal((1200, 3))
+    for name, rows in {"data": x[:800], "fresh": x[800:], "shifted": x[800:] + 1.0, "copied": x[:400]}.items():
+        np.save(tmp_path / f"{name}.npy", rows)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "worse"), [("fresh", set()), ("shifted", {"coverage", "kernel", "sliced", "frechet"})]
+)
+def test_a_file_against_data(name, worse, files, capsys):
+    code, out, _ = call(capsys, "measure", files / f"{name}.npy", "--against", files / "data.npy", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["n"] == 400
+    assert {key for key, each in found["measures"].items() if each["above_floor"] > quality.SURE} == worse
+    code, out, _ = call(capsys, "measure", files / f"{name}.npy", "--against", files / "data.npy")
+    assert out.count("worse than real rows") == len(worse)
+
+
+def test_copies_are_found(files, capsys):
+    _, out, _ = call(capsys, "measure", files / "copied.npy", "--against", files / "data.npy", "--json")
+    found = json.loads(out)["measures"]["copies"]
+    assert found["value"] > 0.4  # half of the copied rows are among the data's half that is compared with
+    assert found["above_floor"] > quality.SURE
+
+
+def test_a_file_alone_is_refused(files, capsys):
+    code, _, err = call(capsys, "measure", files / "fresh.npy")
+    assert code == 2
+    assert "--against" in err
+
+
+def test_reports_and_compare_measure(tmp_path, capsys):
+    for seed in (0, 1):
+        words = ("--steps", 2, "--n-samples", 400, "--seed", seed, "--out", tmp_path / str(seed))
+        assert call(capsys, "train", "ring", *words)[0] == 0
+    sections = {s["id"]: s["data"] for s in Run.open(tmp_path / "0").read_json("report.json")["sections"]}
+    measures = sections["quality"]["measures"]
+    assert list(measures) == list(quality.MEANINGS)
+    assert measures["frechet"]["above_floor"] > quality.SURE  # two steps train nothing
+    code, out, _ = call(capsys, "measure", tmp_path / "0", "--json")
+    assert json.loads(out)["measures"]["coverage"]["value"] == pytest.approx(measures["coverage"]["value"], abs=0.1)
+    code, out, _ = call(capsys, "compare", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "c.png")
+    assert code == 0
+    assert f"frechet of {tmp_path / '1'}: " in out
+
+
+def test_digits_are_looked_at_by_a_net(capsys):
+    X = quality.measure(np.random.default_rng(0).random((100, 64)), np.zeros((50, 64)), image_shape=(8, 8))
+    assert "convolution" in X.features
+    assert X.measures["frechet"].stats["features"] == 226
