@@ -155,7 +155,7 @@ def test_a_section_can_be_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert page.count('<section id="extra"') == 1
     assert "Extra &amp; more" in page
     ids = [section["id"] for section in run.read_json("report.json")["sections"]]
-    assert ids == ["samples", "extra", "witness", "data"]
+    assert ids == ["quality", "samples", "extra", "witness", "data"]
     assert "extra" not in report.write(fitted(tmp_path, "ring", "--n-samples", "50")).read_text()
 
 
