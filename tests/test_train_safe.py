@@ -231,6 +231,47 @@ def test_other_types_of_input_say_what_to_do() -> None:
         rule.step(torch.zeros(8, 2, dtype=torch.uint8))
 
 
+class Slope(torch.autograd.Function):
+    """The first derivative of `Once`; its own derivative is refused in the words of a compiled module."""
+
+    @staticmethod
+    def forward(ctx: object, gradient: Tensor) -> Tensor:
+        return gradient[:, None].expand(-1, 2)
+
+    @staticmethod
+    def backward(ctx: object, *grad_outputs: Tensor) -> Tensor:
+        raise RuntimeError("torch.compile with aot_autograd does not currently support double backward")
+
+
+class Once(torch.autograd.Function):
+    """x -> sum of x, a kernel that can be differentiated once."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.sum(1)
+
+    @staticmethod
+    def backward(ctx: object, *grad_outputs: Tensor) -> Tensor:
+        return Slope.apply(grad_outputs[0])
+
+
+def test_second_derivatives_that_d_does_not_allow_are_refused_by_name() -> None:
+    class Kernel(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1).double())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.scale * Once.apply(x)
+
+    game = Game(mlp_game().G, Kernel(), latent=3, discriminator_penalty=train.R1(1.0))
+    rule = train.Alternating(game, *adam(game))
+    with pytest.raises(InputError, match="ApproximateR1"):
+        rule.step(data())
+    game.discriminator_penalty = train.ApproximateR1(1.0)
+    assert math.isfinite(rule.step(data()).value)
+
+
 def test_a_loss_without_a_graph_is_refused() -> None:
     class Detached(nn.Linear):
         def forward(self, input: Tensor) -> Tensor:

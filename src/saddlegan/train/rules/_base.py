@@ -123,13 +123,19 @@ class AbstractRule(abc.ABC):
                 self.skipped += 1
                 result = Step(math.nan, math.nan, math.nan)
             except RuntimeError as error:
-                self._say_dtype(real, error)
+                self._explain(real, error)
                 raise
         self.steps_done += 1
         return result
 
-    def _say_dtype(self, real: Tensor, error: RuntimeError) -> None:
-        """Turn torch's complaint about a batch of another type into what to do."""
+    def _explain(self, real: Tensor, error: RuntimeError) -> None:
+        """Turn torch's complaint about a batch of another type, or a penalty's second derivative, into what to do."""
+        if "double backward" in str(error) or "differentiate twice" in str(error):
+            raise InputError(
+                "a penalty or distance differentiates D twice, which D does not allow (torch.compile, custom kernels): "
+                "use train.ApproximateR1 and ApproximateR2, norm='l2' or 'parameters', or the module before compiling "
+                f"({error})"
+            ) from error
         wanted = like(self.game.D).dtype
         if real.dtype == wanted or torch.is_autocast_enabled(real.device.type):
             return

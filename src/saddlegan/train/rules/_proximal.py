@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from saddlegan import checks
 from saddlegan.batch import Rows, count, spread
 from saddlegan.errors import InputError
-from saddlegan.game import Game
+from saddlegan.game import Game, Own
 from saddlegan.modules import clone, evaluating, follow
 from saddlegan.proximal import Norm, squared_distance, warn_if_piecewise_linear
 from saddlegan.results import Step
@@ -91,6 +91,8 @@ class Proximal(AbstractRule):
         steps = checks.count("steps", steps, least=1 if persistent else 0)
         if norm not in ("sobolev", "l2", "parameters"):
             raise InputError(f"`norm` must be 'sobolev', 'l2' or 'parameters', got {norm!r}")
+        if norm != "parameters" and isinstance(game.D, Own):
+            raise InputError(f"`norm` {norm!r} needs a D of samples, and this one is a parameter: use 'parameters'")
         if rate is None:
             rate = 0.1 if persistent else 1.0
         rate = checks.number("rate", rate, least=1e-12, most=1.0)
