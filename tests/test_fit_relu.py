@@ -258,6 +258,74 @@ def test_linear_estimator_in_the_plane():
         fit.ReLUWGAN(beta=0.01, generator="linear").fit(X + 1.0)
 
 
+def penalised_adam(X, beta, starts, steps=800):
+    """Oracle: plain Adam on (1/n) ||G||^2 + 20 max(violation, 0), all starts side by side, over directions ascended
+    beside them; then pulled to feasibility by the least combination with the data, by bisection."""
+    rng = torch.Generator().manual_seed(1)
+    G = (X + 0.3 * torch.randn(starts, *X.shape, generator=rng, dtype=X.dtype)).requires_grad_()
+    U = torch.randn(starts, 128, X.shape[1], generator=rng, dtype=X.dtype).requires_grad_()
+    points, directions = torch.optim.Adam([G], lr=0.02), torch.optim.Adam([U], lr=0.05)
+    for step in range(steps):
+        points.param_groups[0]["lr"] = 0.02 * (1 - step / steps)
+        u = torch.nn.functional.normalize(U, dim=2)
+        gap = (torch.relu(u @ X.T).mean(2) - torch.relu(u @ G.transpose(1, 2)).mean(2)).abs() - beta
+        loss = (G.square().sum(2).mean(1) + 20 * gap.clamp_min(0).amax(1)).sum()
+        (G.grad,) = torch.autograd.grad(loss, [G], retain_graph=True)
+        (U.grad,) = torch.autograd.grad(-gap.clamp_min(0).sum(), [U])
+        points.step()
+        directions.step()
+    values = []
+    for made in G.detach():
+        low, high = 0.0, 1.0
+        for _ in range(6):
+            t = 0.5 * (low + high)
+            holds = relu_discrepancy(X, torch.lerp(made, X, t), bound=False).value <= beta
+            low, high = (low, t) if holds else (t, high)
+        values.append(float(torch.lerp(made, X, high).square().sum(1).mean()))
+    return min(values)
+
+
+@pytest.mark.parametrize(("n", "d"), [(12, 3), (40, 5)])
+def test_free_points_in_space_beat_penalised_adam(n, d):
+    X = torch.randn(n, d, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
+    beta = 0.1 * float(X.square().sum(1).mean().sqrt())
+    model = fit.ReLUWGAN(beta=beta, random_state=0).fit(X)
+    solution, G, D = model.solution_, model.generator_.points, model.discriminator_
+    assert relu_discrepancy(X, G.detach(), n_starts=256).value <= beta * (1 + 1e-3)
+    assert solution.bound <= solution.value <= penalised_adam(X, beta, 10)
+    # the discriminator is a real one: it pays where the constraint is tight, and no rescaling of G pays against it,
+    # d/ds (s^2 E ||g||^2 - E D(s g)) = 0 at s = 1; D has degree one
+    with torch.no_grad():
+        real, fake = float(D(X).mean()), float(D(G).mean())
+        assert fake == pytest.approx(2 * solution.value, rel=0.05)
+        assert real - fake == pytest.approx(beta * float(D.path_norm()), rel=0.05)
+
+
+def test_a_time_limit_keeps_feasible_points_and_their_bound():
+    X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    solution = fit.ReLUWGAN(beta=0.2, time_limit=1e-6, random_state=0).fit(X).solution_
+    assert solution.status is Status.BUDGET_SPENT
+    assert solution.stats["primal_residual"] <= 0.0
+    whole = fit.ReLUWGAN(beta=0.2, random_state=0).fit(X).solution_
+    assert solution.bound <= whole.value < solution.value
+    with pytest.raises(InputError, match="`time_limit`"):
+        fit.ReLUWGAN(time_limit=0.0).fit(X)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 6])
+@pytest.mark.parametrize("generator", ["free", "linear"])
+def test_relu_trivial_optimum(d, generator):
+    """Oracle: E (x^T u)_+ <= E ||x||, so that G = 0 is feasible and nothing is smaller."""
+    X = np.random.default_rng(d).standard_normal((30, d))
+    X -= X.mean(0)
+    model = fit.ReLUWGAN(beta=float(np.linalg.norm(X, axis=1).mean()), generator=generator, random_state=0).fit(X)
+    assert abs(model.solution_.value) <= 1e-12
+    assert model.solution_.bound == pytest.approx(0.0, abs=1e-12)
+    assert model.solution_.status is Status.OPTIMAL
+    assert np.abs(model.sample(5, random_state=0)).max() <= 1e-6
+    assert np.abs(model.discriminator_(torch.tensor(X)).detach().numpy()).max() <= 1e-6
+
+
 def test_bad_options():
     X = np.eye(3)
     with pytest.raises(InputError, match="`generator`"):

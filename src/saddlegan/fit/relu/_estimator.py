@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import math
 from typing import Any, Literal, get_args
 
 import torch
@@ -11,19 +11,17 @@ from torch import Tensor, nn
 
 from saddlegan import checks
 from saddlegan.checks import RandomState
-from saddlegan.errors import InputError, SolveError
+from saddlegan.errors import InputError
 from saddlegan.fit._base import AbstractWGAN, check_beta, read_data
 from saddlegan.fit.relu._discrepancy import relu_discrepancy
+from saddlegan.fit.relu._free import solve_free
 from saddlegan.fit.relu._gaussian import match_gaussian
-from saddlegan.fit.relu._measure import solve_measure
 from saddlegan.fit.relu._one_dimension import huber_discriminator, stop_loss_discrepancy, winsorise
 from saddlegan.fit.relu._one_dimension_program import linear_generator
-from saddlegan.fit.relu._points import MatchedPoints, match_points, relaxation_bound
 from saddlegan.moments._second_moment import as_tensor, floating
 from saddlegan.networks import LinearGenerator, PointGenerator, TwoLayerDiscriminator
-from saddlegan.results import Solution, Status
+from saddlegan.results import Solution
 
-MEASURE_TOLERANCE = 5e-4  # relative gap of the global bound
 SCORE_DRAWS = 1000  # of a linear generator, or as many as there are rows
 GeneratorKind = Literal["free", "linear"]
 
@@ -46,7 +44,7 @@ class ReLUWGAN(AbstractWGAN):
     | d = 1, neurons with free thresholds | free | winsorisation: exact, closed form, O(n log n) |
     | d = 1, neurons with free thresholds | linear, g = z w + b | exact, a quadratic program in (w, b) |
     | d = 2, no thresholds | free, n points | local optimum beside a global bound that is nearly tight |
-    | d > 2, no thresholds | free, n points | local optimum; constraint searched, bound from a relaxation |
+    | d > 2, no thresholds | free, n points | penalised descent, made feasible; constraint searched, bound from a relaxation |
     | d >= 2, no thresholds | linear, g = W^T z | convex in W^T W; cuts by a search |
 
     For thresholds in d >= 2 append a constant column to the data: they then count in ||u|| <= 1.
@@ -56,6 +54,8 @@ class ReLUWGAN(AbstractWGAN):
         generator: "free" for one point per row of data, "linear" for Gaussian latents times a matrix.
         n_latent: length of the linear generator's latent; None for as many as the optimum needs.
         random_state: seed for the search directions (d >= 2).
+        time_limit: seconds after which the best answer so far is kept, with status BUDGET_SPENT (d >= 2); the step at
+            hand is finished first. None for no limit.
 
     Attributes:
         beta_: the right side used.
@@ -82,11 +82,14 @@ class ReLUWGAN(AbstractWGAN):
         generator: GeneratorKind = "free",
         n_latent: int | None = None,
         random_state: RandomState = None,
+        *,
+        time_limit: float | None = None,
     ) -> None:
         self.beta = beta
         self.generator = generator
         self.n_latent = n_latent
         self.random_state = random_state
+        self.time_limit = time_limit
 
     def fit(self, X: Any, y: object = None) -> ReLUWGAN:
         """Solve the WGAN for data X (n, d); `y` is ignored.
@@ -104,6 +107,7 @@ class ReLUWGAN(AbstractWGAN):
         if self.generator not in get_args(GeneratorKind):
             raise InputError(f"`generator` must be 'free' or 'linear', got {self.generator!r}")
         n_latent = None if self.n_latent is None else checks.count("n_latent", self.n_latent)
+        time_limit = math.inf if self.time_limit is None else checks.positive("time_limit", self.time_limit)
         X = read_data(self, X, reset=True, min_samples=2)
         rows = as_tensor(X)
         kind = torch.empty(0, dtype=floating(X), device=rows.device)
@@ -116,7 +120,7 @@ class ReLUWGAN(AbstractWGAN):
             ("free", False): _free,
             ("linear", False): _linear,
         }[self.generator, rows.shape[1] == 1]
-        fitted = solve(rows, beta, n_latent, checks.generator(self.random_state))
+        fitted = solve(rows, beta, n_latent, checks.generator(self.random_state), time_limit)
         discriminator = fitted.discriminator.to(kind)
         self._keep(
             X,
@@ -158,14 +162,14 @@ class ReLUWGAN(AbstractWGAN):
         return -relu_discrepancy(rows, fake, bound=False).value
 
 
-def _free_1d(X: Tensor, beta: float, n_latent: int | None, generator: torch.Generator) -> _Fitted:
-    del n_latent, generator
+def _free_1d(X: Tensor, beta: float, n_latent: int | None, generator: torch.Generator, time_limit: float) -> _Fitted:
+    del n_latent, generator, time_limit
     result = winsorise(X[:, 0], beta)
     return _Fitted(PointGenerator(result.points[:, None]), huber_discriminator(result), 1, result.solution)
 
 
-def _linear_1d(X: Tensor, beta: float, n_latent: int | None, generator: torch.Generator) -> _Fitted:
-    del generator
+def _linear_1d(X: Tensor, beta: float, n_latent: int | None, generator: torch.Generator, time_limit: float) -> _Fitted:
+    del generator, time_limit
     result = linear_generator(X[:, 0].cpu().numpy(), beta)
     G = LinearGenerator(n_latent or 1, 1, generator=torch.Generator(), dtype=torch.float64).to(X.device)
     with torch.no_grad():
@@ -177,45 +181,15 @@ def _linear_1d(X: Tensor, beta: float, n_latent: int | None, generator: torch.Ge
     return _Fitted(G, D.to(X.device), G.n_latent, result.solution)
 
 
-def _free(X: Tensor, beta: float, n_latent: int | None, generator: torch.Generator) -> _Fitted:
-    """Points from the measure's optimum, or from the data where equal weights leave the constraint."""
+def _free(X: Tensor, beta: float, n_latent: int | None, generator: torch.Generator, time_limit: float) -> _Fitted:
     del n_latent
-    if X.shape[1] > 2:
-        return _free_above(X, beta, generator)
-    measure = solve_measure(X, beta=beta, tolerance=MEASURE_TOLERANCE, generator=generator)
-    found: MatchedPoints | None = None
-    with contextlib.suppress(SolveError):
-        found = match_points(X, measure.points(len(X)), beta=beta, generator=generator)
-    if found is None or found.solution.stats["primal_residual"] > 0.0:
-        found = match_points(X, X, beta=beta, generator=generator)
-    solution = found.solution
-    bound = max(solution.bound, measure.bound)
-    solution = dataclasses.replace(
-        solution, bound=bound, gap=solution.value - bound, stats={**solution.stats, "measure_value": measure.radius**2}
-    )
-    return _points(found, solution)
+    found = solve_free(X, beta=beta, generator=generator, time_limit=time_limit)
+    discriminator = _discriminator(found.directions, found.outer, None)
+    return _Fitted(PointGenerator(found.points), discriminator, 1, found.solution)
 
 
-def _free_above(X: Tensor, beta: float, generator: torch.Generator) -> _Fitted:
-    """Points from the data; should the search end infeasible, from data that are shrunk until (1) holds for certain."""
-    with contextlib.suppress(SolveError):
-        found = match_points(X, X, beta=beta, generator=generator)
-        if found.solution.stats["primal_residual"] <= 0.0:
-            return _points(found, found.solution)
-    spread = float(torch.linalg.matrix_norm(X, 2)) / len(X) ** 0.5  # E (x^T u)_+ is at most (u^T M u)^(1/2)
-    points = X * max(0.0, 1.0 - beta / max(spread, beta))
-    value, bound = float(points.square().sum(1).mean()), relaxation_bound(X, beta, generator)
-    stats = {"beta": beta, "primal_residual": 0.0, "upper_residual": 0.0, "dual_residual": 0.0, "shrunk": True}
-    solution = Solution(value, bound, value - bound, Status.FEASIBLE, stats)
-    return _Fitted(PointGenerator(points), _discriminator(X[:0], X[:0, 0], None), 1, solution)
-
-
-def _points(found: MatchedPoints, solution: Solution) -> _Fitted:
-    return _Fitted(PointGenerator(found.points), _discriminator(found.directions, found.outer, None), 1, solution)
-
-
-def _linear(X: Tensor, beta: float, n_latent: int | None, generator: torch.Generator) -> _Fitted:
-    result = match_gaussian(X, beta=beta, generator=generator)
+def _linear(X: Tensor, beta: float, n_latent: int | None, generator: torch.Generator, time_limit: float) -> _Fitted:
+    result = match_gaussian(X, beta=beta, generator=generator, time_limit=time_limit)
     values, vectors = torch.linalg.eigh(result.covariance)
     values, vectors = values.flip(0), vectors.flip(1)
     rank = max(1, int((values > 1e-7 * values[0].clamp_min(1e-300)).sum()))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch.nn.functional import normalize
 
 from saddlegan.errors import InputError, SolveError
 from saddlegan.fit._convex import cvxpy, solve
-from saddlegan.fit.relu._discrepancy import apart
+from saddlegan.fit.relu._discrepancy import apart, relu_discrepancy
 from saddlegan.fit.relu._zonotope import support, vertex
 from saddlegan.results import Solution, Status
 
@@ -42,7 +43,12 @@ class GaussianMatch:
 
 
 def match_gaussian(
-    X: Tensor, *, beta: float, tolerance: float = 1e-6, generator: torch.Generator | None = None
+    X: Tensor,
+    *,
+    beta: float,
+    tolerance: float = 1e-6,
+    generator: torch.Generator | None = None,
+    time_limit: float = math.inf,
 ) -> GaussianMatch:
     """Minimise tr P subject to (1), globally, for samples N(0, P).
 
@@ -54,6 +60,7 @@ def match_gaussian(
         beta: right side of (1).
         tolerance: violation that is left, relative to beta.
         generator: source of the search directions; a fixed seed if None.
+        time_limit: seconds after which no further round of cuts begins.
 
     Returns:
         `GaussianMatch`; status SETTLED, since the constraint is searched and not enumerated.
@@ -72,10 +79,17 @@ def match_gaussian(
         True
     """
     cp = cvxpy()
+    deadline = time.perf_counter() + time_limit
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     d = X.shape[1]
     size = float(X.square().sum(1).mean().sqrt()) or 1.0
     X, level = X / size, beta / size
+    judged = relu_discrepancy(X, torch.zeros_like(X[:1]), generator=generator)
+    if judged.value <= level:  # P = 0 satisfies (1), and no program is needed
+        residual = (judged.value - level) * size
+        stats = {"beta": beta, "primal_residual": residual, "dual_residual": 0.0, "cuts": 0, "rounds": 0}
+        proved = Status.OPTIMAL if judged.upper <= level else Status.SETTLED
+        return GaussianMatch(X.new_zeros(d, d), X[:0], X[:0, 0], Solution(0.0, 0.0, 0.0, proved, stats))
     pool = normalize(torch.randn(POOL, d, generator=generator, dtype=X.dtype, device=generator.device).to(X.device))
     U = torch.cat([torch.linalg.eigh(X.T @ X).eigenvectors.T, pool[: 8 * d]])
     P = cp.Variable((d, d), PSD=True)
@@ -83,7 +97,7 @@ def match_gaussian(
     covariance, price = X.new_zeros(d, d), np.zeros(0)
     for _ in range(MAX_ROUNDS):
         rounds += 1
-        low, high = _sides(X, U, level)
+        low, high = _sides(X, U, level, beta)
         A = (U[:, :, None] * U[:, None, :]).reshape(len(U), -1).cpu().numpy()
         form = A @ cp.reshape(P, (d * d,), order="C")
         constraints = [form >= low, form <= high]
@@ -94,7 +108,7 @@ def match_gaussian(
         covariance = torch.as_tensor(0.5 * (P.value + P.value.T)).to(X)
         price = constraints[0].dual_value - constraints[1].dual_value
         U_found, excess = _violated(X, covariance, level, torch.cat([U[torch.as_tensor(np.abs(price) > 1e-9)], pool]))
-        if excess <= tolerance * level:
+        if excess <= tolerance * level or time.perf_counter() > deadline:
             break
         U = torch.cat([U, U_found])
     value = float(covariance.trace()) * size**2
@@ -107,12 +121,12 @@ def match_gaussian(
     return GaussianMatch(covariance * size**2, U[torch.as_tensor(tight)], multipliers, solution)
 
 
-def _sides(X: Tensor, U: Tensor, level: float) -> tuple[np.ndarray, np.ndarray]:
+def _sides(X: Tensor, U: Tensor, level: float, beta: float) -> tuple[np.ndarray, np.ndarray]:
     """Bounds on u^T P u, the same for u and -u."""
     both = torch.stack([support(X, U), support(X, -U)])
     low, high = (both.amax(0) - level).clamp_min(0), both.amin(0) + level
     if bool((low > high).any()):
-        raise _too_small(level)
+        raise _too_small(beta)
     return ((2.0 * math.pi) * low**2).cpu().numpy(), ((2.0 * math.pi) * high**2).cpu().numpy()
 
 

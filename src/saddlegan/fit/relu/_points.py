@@ -79,6 +79,7 @@ def match_points(
     beta: float,
     basis: Tensor | None = None,
     max_linearisations: int = 100,
+    max_rounds: int = BUDGET,
     tolerance: float | None = None,
     generator: torch.Generator | None = None,
 ) -> MatchedPoints:
@@ -90,6 +91,7 @@ def match_points(
         beta: right side of (1), positive, in data units.
         basis: latents Z (m, k) for the linear generator G = Z W; None for free points.
         max_linearisations: rounds of the outer procedure.
+        max_rounds: cutting-plane rounds in all; status BUDGET_SPENT when they are used up.
         tolerance: relative to beta, None for 1e-5 in the plane and 1e-2 above; the constraint is tightened by it so
             that the answer is feasible, and the procedure ends when a round gains less than it.
         generator: source of the search directions; a fixed seed if None.
@@ -130,7 +132,7 @@ def match_points(
             V, lam, allowed = _subproblem(cuts, level, slack)
             G = V * math.sqrt(m) if orthonormal is None else orthonormal @ V
             found, excess = _violated(X, G, level, cuts.directions[torch.as_tensor(lam > 0)], generator)
-            if excess <= 0.5 * tolerance * beta + 1.1 * allowed or rounds >= BUDGET:
+            if excess <= 0.5 * tolerance * beta + 1.1 * allowed or rounds >= max_rounds:
                 break
             cuts = cuts.extended(_cuts(X, G, orthonormal, found, anchor=anchor))
         active = torch.as_tensor(np.flatnonzero(lam > 0))
@@ -139,11 +141,11 @@ def match_points(
             G = anchor  # the budget ran out between feasible iterates: fall back to the last one
         values.append(float(G.square().sum(1).mean()))
         settled = not slack and values[-2] - values[-1] <= tolerance * max(values[-1], beta**2)
-        if settled or rounds >= BUDGET:
+        if settled or rounds >= max_rounds:
             # the searches inside the loop are small ones: let the full one judge, and go on where it finds more
             judged = relu_discrepancy(X, G, generator=generator)
             judgements += 1
-            if judged.value <= beta or judgements == MAX_JUDGEMENTS or rounds >= BUDGET:
+            if judged.value <= beta or judgements == MAX_JUDGEMENTS or rounds >= max_rounds:
                 break
             cuts = cuts.extended(_cuts(X, G, orthonormal, normalize(judged.witness[None]), anchor=anchor))
         if slack:
@@ -164,7 +166,7 @@ def match_points(
         "solve_seconds": time.perf_counter() - started,
     }
     status = Status.LOCAL if judged.exact else Status.SETTLED
-    if rounds >= BUDGET:
+    if rounds >= max_rounds:
         status = Status.BUDGET_SPENT
     solution = Solution(value, bound, value - bound, status, stats)
     if judged.value > beta * (1.0 + 1e-3):

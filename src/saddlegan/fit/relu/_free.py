@@ -1,0 +1,127 @@
+"""The ReLU WGAN for free points, one per row of data, in two and more dimensions: starts, descent, proof."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+
+import torch
+from torch import Tensor
+
+from saddlegan.errors import SolveError
+from saddlegan.fit.relu._descent import STAGES, Descended, descend, feasible
+from saddlegan.fit.relu._discrepancy import relu_discrepancy
+from saddlegan.fit.relu._measure import solve_measure
+from saddlegan.fit.relu._points import MatchedPoints, match_points, relaxation_bound
+from saddlegan.results import Discrepancy, Solution, Status
+
+MEASURE_TOLERANCE = 5e-4  # relative gap of the global bound in the plane
+PLANAR_ROUNDS = 16  # of cutting planes in the plane: symmetric data are solved exactly by then
+PLANAR_STAGES = 8
+NEAR = 0.3  # share of the first step's length where the start is nearly optimal
+MORE_STARTS = 3
+SMALL = 4096  # entries of X up to which more starts are made
+
+
+def solve_free(X: Tensor, *, beta: float, generator: torch.Generator, time_limit: float = math.inf) -> MatchedPoints:
+    """Minimise (1/n) ||G||_F^2 over n free points G subject to (1).
+
+    If G = 0 satisfies (1) it is the optimum. In the plane the points start from the global optimum over distributions;
+    above, from the data and, for few, from data in noise.
+
+    Args:
+        X: real sample (n, d), d >= 2, float64.
+        beta: right side of (1), positive, in data units.
+        generator: source of the search directions.
+        time_limit: seconds after which the best points so far are returned, with status BUDGET_SPENT. The step at
+            hand is finished first.
+
+    Returns:
+        `MatchedPoints`, whose discrepancy from X was not found above beta.
+
+    References:
+        Theory 1.4.
+
+    Example:
+        >>> X = torch.eye(3, dtype=torch.float64)
+        >>> solve_free(X, beta=1.0, generator=torch.Generator().manual_seed(0)).solution
+        Solution(value=0, bound=0, gap=0, status=OPTIMAL)
+    """
+    started = time.perf_counter()
+    deadline = started + time_limit
+    size = float(X.square().sum(1).mean().sqrt()) or 1.0
+    found = _solve(X / size, beta / size, generator, deadline)
+    solution = found.solution
+    stats = {key: value * size if key.endswith("_residual") else value for key, value in solution.stats.items()}
+    stats |= {"beta": beta, "solve_seconds": time.perf_counter() - started}
+    if "measure_value" in stats:
+        stats["measure_value"] *= size**2
+    value, bound = solution.value * size**2, solution.bound * size**2
+    return dataclasses.replace(
+        found,
+        points=found.points * size,
+        coefficients=found.points * size,
+        outer=found.outer * size,
+        solution=Solution(value, bound, value - bound, solution.status, stats),
+    )
+
+
+def _solve(X: Tensor, beta: float, generator: torch.Generator, deadline: float) -> MatchedPoints:
+    nothing = torch.zeros_like(X)
+    judged = relu_discrepancy(X, nothing[:1], generator=generator)
+    if judged.value <= beta:
+        proved = Status.OPTIMAL if judged.upper <= beta else Status.SETTLED
+        return _matched(Descended(nothing, X[:0], X[:0, 0]), judged, beta, 0.0, proved)
+    planar = X.shape[1] == 2
+    bound, extra = relaxation_bound(X, beta, generator), {}
+    candidates: list[MatchedPoints] = []
+    starts, rate, stages = [X], 1.0, STAGES
+    if planar:
+        measure = solve_measure(X, beta=beta, tolerance=MEASURE_TOLERANCE, generator=generator)
+        bound, extra = max(bound, measure.bound), {"measure_value": measure.radius**2}
+        starts, rate, stages = [measure.points(len(X))], NEAR, PLANAR_STAGES
+        with contextlib.suppress(SolveError):
+            cut = match_points(X, starts[0], beta=beta, generator=generator, max_rounds=PLANAR_ROUNDS)
+            if cut.solution.stats["primal_residual"] <= 0.0:
+                candidates.append(cut)
+    elif X.numel() <= SMALL:
+        noise = torch.randn(MORE_STARTS, *X.shape, generator=generator, dtype=X.dtype, device=generator.device)
+        starts += list(X + noise.to(X) / X.shape[1] ** 0.5)
+    if not any(candidate.solution.status is Status.LOCAL for candidate in candidates):
+        for start in starts:
+            if candidates and time.perf_counter() > deadline:
+                break
+            made = descend(X, start, beta=beta, generator=generator, deadline=deadline, rate=rate, stages=stages)
+            # the data have discrepancy 0, so that this ends
+            points = feasible(X, made.points, X, beta=beta, generator=generator)
+            judged = relu_discrepancy(X, X if points is None else points, generator=generator)
+            made = dataclasses.replace(made, points=X if points is None else points)
+            candidates.append(_matched(made, judged, beta, bound, Status.SETTLED))
+    best = min(
+        candidates, key=lambda candidate: (candidate.solution.stats["primal_residual"] > 0.0, candidate.solution.value)
+    )
+    late = time.perf_counter() > deadline
+    value = best.solution.value
+    solution = Solution(
+        value,
+        bound,
+        value - bound,
+        Status.BUDGET_SPENT if late else best.solution.status,
+        {**best.solution.stats, **extra},
+    )
+    return dataclasses.replace(best, solution=solution)
+
+
+def _matched(made: Descended, judged: Discrepancy, beta: float, bound: float, status: Status) -> MatchedPoints:
+    value = float(made.points.square().sum(1).mean())
+    stats = {
+        "primal_residual": judged.value - beta,
+        "upper_residual": judged.upper - beta,
+        "dual_residual": 0.0,
+        "neurons": len(made.outer),
+    }
+    return MatchedPoints(
+        made.points, made.points, made.directions, made.outer, Solution(value, bound, value - bound, status, stats)
+    )
