@@ -44,7 +44,7 @@ class ReLUWGAN(AbstractWGAN):
     | d = 1, neurons with free thresholds | free | winsorisation: exact, closed form, O(n log n) |
     | d = 1, neurons with free thresholds | linear, g = z w + b | exact, a quadratic program in (w, b) |
     | d = 2, no thresholds | free, n points | local optimum beside a global bound that is nearly tight |
-    | d > 2, no thresholds | free, n points | penalised descent, made feasible; constraint searched, bound from a relaxation |
+    | d > 2, no thresholds | free, n points | feasible descent; constraint searched, bound from a relaxation |
     | d >= 2, no thresholds | linear, g = W^T z | convex in W^T W; cuts by a search |
 
     For thresholds in d >= 2 append a constant column to the data: they then count in ||u|| <= 1.
