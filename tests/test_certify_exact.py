@@ -10,13 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from games import solve_matrix
 from saddlegan import Game, certify, fit
 from saddlegan.certify.exact._base import AbstractExactGame
+from saddlegan.certify.exact._judge import judge_exactly
 from saddlegan.certify.exact._recognise import recognise
 from saddlegan.errors import InputError, InputTypeError
 from saddlegan.game import PathNormPenalty, SecondMomentPenalty
 from saddlegan.moments._trust_region import minimise
 from saddlegan.networks import LinearGenerator, PolynomialFeatures, ReLUFeatures, TwoLayerDiscriminator
+from saddlegan.results import Status
 
 
 @given(st.integers(0, 10_000), st.integers(1, 6), st.booleans(), st.sampled_from([0.0, 1.0]))
@@ -174,3 +177,118 @@ def test_register_takes_a_new_class_and_refuses_others() -> None:
     kind = type(recognise(*_two_layer("quadratic", 0)))
     assert issubclass(kind, AbstractExactGame)
     assert certify.register(kind) is kind
+
+
+def test_an_unused_huge_payoff_hides_no_gain() -> None:
+    # by hand: row 0 pays 2 against column 1, row 1 would pay 1
+    game = certify.matrix_game([[0, 2], [3, 1], [1e9, 1e9]], row=[1, 0, 0], column=[0, 1])
+    found = certify.nash(game, torch.zeros(1, 3))
+    assert (found.verdict, found.generator_gain, found.discriminator_gain) == ("refuted", 1.0, 0.0)
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e-9, 1.0, 1e9])
+def test_verdicts_of_finite_games_do_not_depend_on_units(unit: float) -> None:
+    A = unit * np.array([[0.0, 2.0], [3.0, 1.0]])
+    zeros = torch.zeros(1, 2)
+    assert certify.nash(certify.matrix_game(A, row=[0.5, 0.5], column=[0.25, 0.75]), zeros).verdict == "proved"
+    off = certify.nash(certify.matrix_game(A, row=[1.0, 0.0], column=[0.0, 1.0]), zeros)
+    assert off.verdict == "refuted"
+    assert off.generator_gain == pytest.approx(unit, rel=1e-12)
+    leader = certify.stackelberg(certify.matrix_game(A, row=[0.5, 0.5], column=[1.0, 0.0]), zeros)
+    assert leader.verdict == "proved"
+    assert leader.stats["game_value"] == pytest.approx(1.5 * unit, rel=1e-14)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_rational_simplex_against_highs(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    m, n = rng.integers(1, 8, 2)
+    A = np.round(rng.standard_normal((m, n)), 1)  # rounded: ties, and with them degenerate corners
+    p, q = solve_matrix(A)
+    found = certify.nash(certify.matrix_game(A, row=p, column=q), torch.zeros(1, int(m)))
+    assert found.verdict == "proved"
+    assert found.stats["game_value"] == pytest.approx(float((p @ A).max()), abs=1e-12)
+
+
+def _changes() -> dict[str, object]:
+    return {
+        "fake_transform": lambda D, fake: 2.0 * D(fake) + 1.0,
+        "rows_in_groups": 2,
+        "_own_value": lambda G, D, batch: batch.fake.sum(),
+        "a_field_of_the_future": 1,
+    }
+
+
+@pytest.mark.parametrize("name", _changes())
+@pytest.mark.parametrize("which", ["finite", "two-layer"])
+def test_a_game_with_anything_more_is_not_recognised(name: str, which: str) -> None:
+    game, X = _two_layer("quadratic", 0)
+    if which == "finite":
+        game, X = certify.matrix_game([[1.0, -1.0], [-1.0, 1.0]], row=[0.5, 0.5], column=[0.5, 0.5]), torch.zeros(1, 2)
+    assert recognise(game, X) is not None
+    changed = game.replace()
+    setattr(changed, name, _changes()[name])
+    assert recognise(changed, X) is None
+
+
+def test_subclasses_hooks_and_frozen_strategies_are_not_recognised() -> None:
+    class Other(Game):
+        def value(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+            return 2.0 * super().value(x, z)
+
+    class Doubled(SecondMomentPenalty):
+        def __call__(self, G: torch.nn.Module, batch: object) -> torch.Tensor:
+            return 2.0 * super().__call__(G, batch)  # type: ignore[arg-type]
+
+    game, X = _two_layer("quadratic", 0)
+    game.__class__ = Other
+    assert recognise(game, X) is None
+    game, X = _two_layer("quadratic", 0)
+    game.generator_penalty = Doubled(torch.zeros(3, dtype=torch.float64))
+    assert recognise(game, X) is None
+    game, X = _two_layer("quadratic", 0)
+    game.D.register_forward_hook(lambda module, args, output: 2.0 * output)
+    assert recognise(game, X) is None
+    pennies = certify.matrix_game([[1.0, -1.0], [-1.0, 1.0]], row=[0.5, 0.5], column=[0.5, 0.5])
+    pennies.G.requires_grad_(False)
+    assert recognise(pennies, torch.zeros(1, 2)) is None
+
+
+def test_one_uncentred_large_column_hides_no_other_component() -> None:
+    # an income of 50,000 beside unit columns: the largest eigenvalue is 1e9 times the others
+    rng = np.random.default_rng(0)
+    X = np.c_[rng.standard_normal((200, 4)) * [3.0, 2.0, 1.0, 0.5], 5e4 + rng.standard_normal(200)]
+    model = fit.QuadraticWGAN(n_latent=3, center=False).fit(X)
+    assert certify.nash(model.game_, X).verdict == "proved"
+    # move the part of the weight that makes the small columns, by 10%
+    with torch.no_grad():
+        model.generator_.weight[:, :4] *= 1.1  # type: ignore[index]
+    found = certify.nash(model.game_, X)
+    assert (found.verdict, found.bound) == ("refuted", "exact")
+
+
+def test_single_precision_proves_nothing_that_double_precision_would_not() -> None:
+    rng = np.random.default_rng(1)
+    X = (1e3 * rng.standard_normal((300, 6)) + 1e3).astype(np.float32)
+    model = fit.QuadraticWGAN(n_latent=3, center=False).fit(X)
+    game = model.game_.replace(G=model.generator_.float(), D=model.discriminator_.float())
+    exact = recognise(game, torch.from_numpy(X))
+    assert exact is not None
+    assert abs(exact.discriminator_gain) + abs(exact.generator_gain) > 1e-3  # rounding of the weights, in data units
+    assert judge_exactly("nash", exact, lam=math.inf) is None
+
+
+def test_a_negative_gain_beyond_its_error_is_a_failure_and_no_proof() -> None:
+    game, X = _two_layer("quadratic", 0)
+    exact = recognise(game, X)
+    assert exact is not None
+
+    class Wrong(type(exact)):  # type: ignore[misc]
+        discriminator_gain = -1.32
+        generator_gain = 0.0
+
+    exact.__class__ = Wrong
+    found = judge_exactly("nash", exact, lam=math.inf)
+    assert found is not None
+    assert (found.status, found.bound) == (Status.FAILED, "none")
+    assert found.verdict != "proved"

@@ -48,9 +48,34 @@ class AbstractExactGame(abc.ABC):
         """min_G max_D V(G, D), or None where no exact value is known."""
 
     @property
+    def discriminator_gain(self) -> float:
+        """max_D V(G, D) - V(G, D); override it where the difference of two values would cancel."""
+        return self.best_discriminator_value - self.value
+
+    @property
+    def generator_gain(self) -> float:
+        """V(G, D) - min_G V(G, D); override it where the difference of two values would cancel."""
+        return self.value - self.best_generator_value
+
+    @property
     @abc.abstractmethod
     def tolerance(self) -> float:
-        """Absolute rounding error of the values: a gain up to it counts as none."""
+        """Absolute error of the values, that of stored weights included: a gain up to it refutes nothing."""
+
+    @property
+    def discriminator_tolerance(self) -> float:
+        """Absolute error of the discriminator's gain."""
+        return self.tolerance
+
+    @property
+    def generator_tolerance(self) -> float:
+        """Absolute error of the generator's gain."""
+        return self.tolerance
+
+    @property
+    def provable(self) -> bool:
+        """Whether gains within their tolerances are a proof: False where only a coarse storage type explains them."""
+        return True
 
     @property
     @abc.abstractmethod

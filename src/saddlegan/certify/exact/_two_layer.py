@@ -19,6 +19,11 @@ from saddlegan.moments._trust_region import minimise
 from saddlegan.networks import AbstractFeatures, FeatureGenerator, LinearGenerator, TwoLayerDiscriminator
 from saddlegan.objectives import WASSERSTEIN
 
+# Backward error of an eigenproblem, or of a sum of squares, relative to its largest eigenvalue: a small multiple of d
+# units in the last place. Larger, and one large column would hide the components beside it.
+ROUNDING = 2.0**-44
+STORED = 1e-5  # the same for weights or data that are kept in single precision
+
 DENSE = 2048  # the polynomial witness needs all eigenpairs of a d x d matrix
 
 
@@ -53,7 +58,7 @@ class TwoLayerGame(AbstractExactGame):
         offset: centre of R_g less the discriminator's centre (d,).
         D: the discriminator.
         beta: weight of the path norm.
-        relative: relative rounding tolerance.
+        relative: relative error of the pair: `ROUNDING`, or `STORED` where weights or data are in single precision.
 
     References:
         [S22]; theory, equation (1) and sections 1.1 to 1.3.
@@ -88,6 +93,8 @@ class TwoLayerGame(AbstractExactGame):
             return None
         if not (isinstance(R_g, SecondMomentPenalty) and isinstance(R_d, PathNormPenalty)):
             return None
+        if type(R_g) is not SecondMomentPenalty or type(R_d) is not PathNormPenalty:  # a subclass may be another value
+            return None
         if type(G) is LinearGenerator:
             if game.latent != G.n_latent:
                 return None
@@ -120,7 +127,7 @@ class TwoLayerGame(AbstractExactGame):
                 offset=R_g.center.detach().to(center) - center,
                 D=D,
                 beta=R_d.beta,
-                relative=1e-9 if exact else 1e-5,
+                relative=ROUNDING if exact else STORED,
             )
 
     @functools.cached_property
@@ -175,7 +182,8 @@ class TwoLayerGame(AbstractExactGame):
         outside = float((pull - basis @ inside).square().sum())
         room = 1.0 - values
         flat = room <= self._relative
-        if bool((inside[flat].abs() > self._relative * (1.0 + float(pull.norm()))).any()):
+        # in the data's units, since a slope is one
+        if bool((inside[flat].abs() > self._relative * (math.sqrt(self._scale) + float(pull.norm()))).any()):
             return -math.inf
         bent = float((inside[~flat].square() / room[~flat]).sum())
         return constant - 0.25 * (bent + outside)
@@ -201,7 +209,22 @@ class TwoLayerGame(AbstractExactGame):
 
     @property
     def tolerance(self) -> float:
-        return self._relative * (self._scale * max(1, self._rank) + abs(self._regulariser) + self._form.penalty)
+        return self._relative * self._size
+
+    @property
+    def _size(self) -> float:
+        return self._scale * max(1, self._rank) + abs(self._regulariser) + self._form.penalty
+
+    @property
+    def provable(self) -> bool:
+        # single precision explains much: what is within its error only is neither proved nor refuted
+        curvature = float(self._form.eigenpairs()[0].max()) - 1.0
+        gains = max(abs(self.discriminator_gain), abs(self.generator_gain))
+        return (
+            self._discrepancy - self._beta <= ROUNDING * self._unit
+            and curvature <= ROUNDING
+            and gains <= ROUNDING * self._size
+        )
 
     @property
     def stats(self) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from saddlegan import checks
 from saddlegan.certify.exact._base import AbstractExactGame
+from saddlegan.certify.exact._judge import judge_exactly
 from saddlegan.certify.exact._recognise import recognise
 from saddlegan.certify.search._deviate import Arena, Deviation
 from saddlegan.certify.search._measure import (
@@ -65,38 +66,6 @@ def prepare(
     X = read(data, rows=search.samples, generator=generator)
     check(game, X, purpose)
     return Prepared(game, X, recognise(game, X) if exact else None, search, generator)
-
-
-def judge_exactly(kind: str, exact: AbstractExactGame, *, lam: float) -> Certificate | None:
-    """Judge by exact best responses and nestedness; None where these leave the question open.
-
-    A Nash pair is proximal for every lam; a pair whose discriminator is not a best response, or whose generator is
-    not Stackelberg, is proximal for none.
-    """
-    value, tolerance = exact.value, exact.tolerance
-    discriminator = exact.best_discriminator_value - value
-    generator = value - exact.best_generator_value
-    stats = {"value": value, "tolerance": tolerance, "lam": lam, **exact.stats}
-    is_nash = discriminator <= tolerance and generator <= tolerance
-    if math.isinf(lam) or is_nash:
-        verdict = "proved" if is_nash else "refuted"
-        if not math.isinf(lam):
-            stats["argument"] = "a Nash equilibrium is proximal for every lam; its Nash gains bound the proximal ones"
-        return _certificate(kind, generator, discriminator, "exact", verdict, 0.0, Status.OPTIMAL, stats)
-    leader = exact.stackelberg_value
-    if leader is not None:
-        stackelberg = value - leader  # signed: negative where D is not a best response
-        refuted = discriminator > tolerance or exact.best_discriminator_value - leader > tolerance
-        if lam == 0:
-            verdict = "refuted" if refuted else "proved"
-            return _certificate(kind, stackelberg, discriminator, "exact", verdict, 0.0, Status.OPTIMAL, stats)
-        if refuted:
-            stats["argument"] = "not a Stackelberg equilibrium, hence not proximal; the gains are those at lam = 0"
-            return _certificate(kind, stackelberg, discriminator, "lower", "refuted", 0.0, Status.OPTIMAL, stats)
-    elif discriminator > tolerance:
-        stats["argument"] = "the discriminator has a better response, whatever lam is; the generator's gain is unknown"
-        return _certificate(kind, 0.0, discriminator, "lower", "refuted", 0.0, Status.OPTIMAL, stats)
-    return None
 
 
 SETTLED = 0.05  # share of a gap that its searches may still have been growing by, all together, at a fixed budget
