@@ -9,6 +9,7 @@ from saddlegan.certify._watch import Watch
 from saddlegan.certify.exact._base import AbstractExactGame
 from saddlegan.certify.exact._finite import MixedDiscriminator, MixedGenerator, matrix_game
 from saddlegan.certify.exact._gaussian_game import GaussianW2Game
+from saddlegan.certify.exact._line_game import GaussianWGAN
 from saddlegan.certify.exact._recognise import register
 from saddlegan.proximal import Norm
 from saddlegan.search import Search
@@ -16,6 +17,7 @@ from saddlegan.search import Search
 __all__ = [
     "AbstractExactGame",
     "GaussianW2Game",
+    "GaussianWGAN",
     "GradientNorms",
     "MixedDiscriminator",
     "MixedGenerator",
