@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from saddlegan import checks
+from saddlegan.batch import Rows
 from saddlegan.errors import InputError
 from saddlegan.modules import clone, follow, set_gradients
 
 Project = Callable[[nn.Module], None]
-Batch = tuple[Tensor, Tensor]  # real samples (n, ...), latents (m, ...)
+Batch = tuple[Rows, Rows]  # real samples (n, ...) or (x, *conditions), latents (m, ...)
 
 
 MEMORY = 1 / 15  # share of a search's steps that its moving average remembers

@@ -15,7 +15,8 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
 from torch import Tensor, nn
 
 from saddlegan import checks
-from saddlegan.certify.search._measure import Data, check, read, seed_all, untouched
+from saddlegan.batch import count, take
+from saddlegan.certify.search._measure import Data, check, paired, placed, read, seed_all, untouched
 from saddlegan.checks import RandomState
 from saddlegan.errors import InputError, SolveError
 from saddlegan.game import Game
@@ -91,10 +92,10 @@ def _batch(game: Game, data: Data, purpose: str, samples: int, random_state: Ran
     generator = checks.generator(random_state)
     X = read(data, rows=samples, generator=generator)
     check(game, X, purpose)
-    rows = torch.randperm(X.shape[0], generator=generator)[:samples].to(X.device)
-    reference = like(game.D)
-    x = X[rows].to(device=reference.device, dtype=reference.dtype)
-    return x, game.sample_latent(samples, generator)
+    groups = game.rows_in_groups
+    rows = torch.randperm(count(X), generator=generator)[:samples]
+    x = placed(take(X, rows[: len(rows) // groups * groups]), like(game.D))
+    return x, game.sample_latent(count(x) if paired(game, x) else samples // groups * groups, generator)
 
 
 def gradient_norms(game: Game, data: Data, *, samples: int = 1024, random_state: RandomState = 0) -> GradientNorms:

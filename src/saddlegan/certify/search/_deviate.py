@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from saddlegan.batch import Rows, count, take
 from saddlegan.certify.search._measure import SELECT, Splits, block_values, mean_value
 from saddlegan.game import Game
 from saddlegan.modules import clone, frozen
@@ -56,27 +57,29 @@ class Arena:
         self.game = game.replace(G=self.G, D=self.D)
         self.trainable_G, self.trainable_D = clone(game.G), clone(game.D)
         self.splits, self.search, self.generator = splits, search, generator
-        self._graph = game.generator_penalty is not None or game.discriminator_penalty is not None
+        penalised = game.generator_penalty is not None or game.discriminator_penalty is not None
+        self._graph = penalised or game.has_own_value  # which may differentiate in samples
         self.select_value = self._mean(self.game.value, splits.select)
         self.held_out_value = self._blocks(self.game.value, splits.held_out)
 
     def _fixed(self, G: nn.Module, batch: Batch) -> tuple[Game, Batch]:
         """The game with G's samples in place of latents, which saves G's work while only D moves."""
-        if self.game.generator_penalty is not None:  # it may look into G itself
+        plain = isinstance(batch[0], Tensor) and isinstance(batch[1], Tensor) and not self.game.has_own_value
+        if self.game.generator_penalty is not None or not plain:  # it may look into G itself, or at what G is told
             return self.game.replace(G=G), batch
         with torch.no_grad():
             fakes = torch.cat([G(z) for z in batch[1].split(SELECT)])
         return self.game.replace(G=nn.Identity()), (batch[0], fakes)
 
     def _mean(self, value: Callable[[Tensor, Tensor], Tensor], batch: Batch) -> float:
-        return mean_value(value, batch, graph=self._graph)
+        return mean_value(value, batch, graph=self._graph, rows_in_groups=self.game.rows_in_groups)
 
     def _blocks(self, value: Callable[[Tensor, Tensor], Tensor], batch: Batch) -> Tensor:
-        return block_values(value, batch, graph=self._graph)
+        return block_values(value, batch, graph=self._graph, rows_in_groups=self.game.rows_in_groups)
 
     def draw(self) -> Batch:
         """Return a batch of the search sample with fresh latents."""
-        return self._batch(self.splits.search), self.game.sample_latent(self.search.batch_size, self.generator)
+        return self._batch(self.splits.search), self.game.sample_latent(self._rows, self.generator)
 
     def discriminator(self) -> Deviation:
         """Search max_D V(G, D)."""
@@ -103,13 +106,21 @@ class Arena:
         return Deviation(player, gains, found.curve, found.settled, found.slack, 0.0)
 
     def generator_on_value(self, *, known: Sequence[nn.Module] = ()) -> Deviation:
-        """Search min_G V(G, D); `known` are further generators to try."""
+        """Search min_G V(G, D); `known` are further generators to try.
+
+        A penalty that is D's alone is left out on both sides: G is not credited for what only D plays.
+        """
+        game = self.game.without_discriminator_only_penalty()
+        select_value, held_out_value = self.select_value, self.held_out_value
+        if game is not self.game:
+            select_value = self._mean(game.value, self.splits.select)
+            held_out_value = self._blocks(game.value, self.splits.held_out)
 
         def loss(G: nn.Module, x: Tensor, z: Tensor) -> Tensor:
-            return -self.game.replace(G=G).value(x, z)
+            return -game.replace(G=G).value(x, z)
 
         def score(G: nn.Module) -> float:
-            return self.select_value - self._mean(self.game.replace(G=G).value, self.splits.select)
+            return select_value - self._mean(game.replace(G=G).value, self.splits.select)
 
         found = best_of(
             self._starts(self.trainable_G, discriminator=False),
@@ -120,7 +131,7 @@ class Arena:
             project=self.search.project_generator,
         )
         player = frozen(max([found.player, *known], key=score))
-        gains = self.held_out_value - self._blocks(self.game.replace(G=player).value, self.splits.held_out)
+        gains = held_out_value - self._blocks(game.replace(G=player).value, self.splits.held_out)
         return Deviation(player, gains, found.curve, found.settled, found.slack, 0.0)
 
     def generator_on_proximal(
@@ -235,9 +246,14 @@ class Arena:
         game = self.game.replace(G=G, D=D)
         return lambda x, z: proximal_value(game, self.D, x, z, lam=lam, norm=norm)
 
-    def _batch(self, sample: Tensor) -> Tensor:
-        rows = torch.randint(sample.shape[0], (self.search.batch_size,), generator=self.generator)
-        return sample[rows.to(sample.device)]
+    @property
+    def _rows(self) -> int:
+        """Rows of a step's batch, in whole groups."""
+        groups = self.game.rows_in_groups
+        return max(groups, self.search.batch_size // groups * groups)
+
+    def _batch(self, sample: Rows) -> Rows:
+        return take(sample, torch.randint(count(sample), (self._rows,), generator=self.generator))
 
     def _rate(self, index: int) -> float:
         return self.search.learning_rate * (10.0 if index % 3 == 2 else 1.0)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from saddlegan import checks
+from saddlegan.batch import Rows, count
 from saddlegan.certify.exact._base import AbstractExactGame
 from saddlegan.certify.exact._judge import judge_exactly
 from saddlegan.certify.exact._recognise import recognise
@@ -45,7 +46,7 @@ class Prepared:
     """A pair that was checked, with its data; the exact class it belongs to, if any."""
 
     game: Game
-    X: Tensor
+    X: Rows
     exact: AbstractExactGame | None
     search: Search
     generator: torch.Generator
@@ -65,7 +66,7 @@ def prepare(
     generator = checks.generator(random_state)
     X = read(data, rows=search.samples, generator=generator)
     check(game, X, purpose)
-    return Prepared(game, X, recognise(game, X) if exact else None, search, generator)
+    return Prepared(game, X, recognise(game, X) if exact and isinstance(X, Tensor) else None, search, generator)
 
 
 SETTLED = 0.05  # share of a gap that its searches may still have been growing by, all together, at a fixed budget
@@ -122,7 +123,7 @@ def judge_by_search(
         "curves": {"discriminator": up.curve, "generator": down.curve},
         "inner_slack": down.slack,
         "growth": growth,
-        "samples": {"search": len(arena.splits.search), "held_out": len(arena.splits.held_out[0])},
+        "samples": {"search": count(arena.splits.search), "held_out": count(arena.splits.held_out[0])},
         "settings": describe(arena.search),
     }
     # on the proximal value a deviation is judged by an inner search, which bounds nothing strictly

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from saddlegan import checks
+from saddlegan.batch import Rows, apply, conditions, count, part, samples, take, tensors
+from saddlegan.batch import read as read_rows
 from saddlegan.errors import InputError
 from saddlegan.game import Game
 from saddlegan.modules import frozen, like
 from saddlegan.moments._second_moment import as_tensor
 from saddlegan.search import Batch
 
-Data = Any  # an array, tensor, list, data frame, DataLoader, or a callable n, generator -> x
+# an array, tensor, list, data frame, DataLoader, a callable n, generator -> x; or (x, *conditions) of these, or a
+# mapping with an "x"
+Data = Any
+
+Value = Callable[[Rows, Rows], Tensor]
 
 BLOCKS = 32  # the held-out sample is cut into blocks; the spread of their gains gives the standard error
 LATENTS = 2048  # at least so many held-out latents: they cost nothing but a forward pass
@@ -53,11 +60,12 @@ def seed_all(seed: int) -> None:
         torch.cuda.manual_seed_all(seed)
 
 
-def read(data: Data, *, rows: int, generator: torch.Generator) -> Tensor:
-    """Read real samples (n, ...) from whatever `checks.rows` reads, or from a sampler.
+def read(data: Data, *, rows: int, generator: torch.Generator) -> Rows:
+    """Read real samples (n, ...) from whatever `checks.rows` reads, or from a sampler; conditions come along.
 
     Args:
-        data: the source; a sampler is called as data(n, generator).
+        data: the source; a sampler is called as data(n, generator). Conditional data are a tuple (x, *conditions) or a
+            mapping with an "x", given or sampled; of a loader's batches only the samples are read.
         rows: how many to take from a loader or a sampler; arrays and tensors are taken whole.
         generator: for samplers.
 
@@ -65,10 +73,19 @@ def read(data: Data, *, rows: int, generator: torch.Generator) -> Tensor:
         InputError: empty data, one axis only, NaN or infinity.
         InputTypeError: none of these.
     """
+    made, sampled = data, False
     if callable(data) and not isinstance(data, (Tensor, DataLoader)):
-        X = as_tensor(data(rows, generator))
-    else:
-        X = as_tensor(checks.rows(data, "data", most=rows))
+        made, sampled = data(rows, generator), True
+    if isinstance(made, Mapping) and "x" in made:
+        made = (made["x"], *(entry for name, entry in made.items() if name != "x"))
+    if isinstance(made, tuple) and made and getattr(made[0], "ndim", 0) > 1:
+        given = (entry if isinstance(entry, Tensor) else torch.as_tensor(np.asarray(entry)) for entry in made[1:])
+        return read_rows((_samples(made[0]), *given))
+    return _samples(made if sampled else checks.rows(made, "data", most=rows))
+
+
+def _samples(made: Any) -> Tensor:
+    X = as_tensor(made)
     if X.ndim < 2 or X.shape[0] == 0:
         raise InputError(f"`data` must hold samples in rows, (n, ...), got shape {tuple(X.shape)}")
     if not X.isfinite().all():
@@ -83,39 +100,67 @@ class Splits:
     Choosing and measuring on different samples keeps the figure honest: the best of several is not better by luck.
     """
 
-    search: Tensor
+    search: Rows
     select: Batch
     held_out: Batch
 
 
-def split(game: Game, X: Tensor, *, batch_size: int, generator: torch.Generator) -> Splits:
+def paired(game: Game, X: Rows) -> bool:
+    """Whether latents must be as many as samples: each belongs to a sample, or to its conditions."""
+    return not isinstance(X, Tensor) or game.has_own_value or game.objective.pairing is not None
+
+
+def placed(X: Rows, reference: Tensor) -> Rows:
+    """Rows where the players compute; conditions keep their type unless it is another floating one."""
+
+    def move(entry: Tensor) -> Tensor:
+        return entry.to(reference) if entry.is_floating_point() else entry.to(reference.device)
+
+    x = samples(X).to(reference)
+    return x if isinstance(X, Tensor) else (x, *(apply(move, entry) for entry in X[1:]))
+
+
+def split(game: Game, X: Rows, *, batch_size: int, generator: torch.Generator) -> Splits:
     """Shuffle X and cut it into a half and two quarters; draw latents for the last two.
 
     Raises:
         InputError: the search half is smaller than a batch, or a quarter too small for a standard error.
     """
-    n = X.shape[0]
+    n = count(X)
     if n // 2 < batch_size or n < 8:
         raise InputError(
             f"`data` has {n} samples; half of them feed the search, so at least {max(8, 2 * batch_size)} are needed "
             f"for `batch_size` {batch_size}: pass more data or Search(batch_size={max(1, n // 2)})"
         )
     order = torch.randperm(n, generator=generator)
-    reference = like(game.D)
-    X = X[order.to(X.device)].to(device=reference.device, dtype=reference.dtype)
-    half, quarter = n // 2, n // 2 + n // 4
-    select = game.sample_latent(SELECT, generator)
-    held_out = game.sample_latent(max(LATENTS, n - quarter), generator)
-    return Splits(X[:half], (X[half:quarter][:SELECT], select), (X[quarter:], held_out))
+    X = placed(take(X, order), like(game.D))
+    groups = game.rows_in_groups
+    half, quarter = (rows // groups * groups for rows in (n // 2, n // 2 + n // 4))
+    end, chosen = n // groups * groups, min(quarter - half, SELECT // groups * groups)
+    if half < groups or chosen < 2 * groups or end - quarter < 2 * groups:
+        raise InputError(f"`data` has {n} samples, too few for groups of {groups} in a half and two quarters")
+    together = paired(game, X)
+    select = game.sample_latent(chosen if together else SELECT // groups * groups, generator)
+    most = end - quarter if together else max(LATENTS, n - quarter) // groups * groups
+    held_out = game.sample_latent(most, generator)
+    return Splits(part(X, 0, half), (part(X, half, half + chosen), select), (part(X, quarter, end), held_out))
 
 
-def mean_value(value: Callable[[Tensor, Tensor], Tensor], batch: Batch, *, graph: bool = True) -> float:
+def mean_value(value: Value, batch: Batch, *, graph: bool = True, rows_in_groups: int = 1) -> float:
     """Evaluate a value on a sample, in as few pieces as memory needs."""
-    return float(block_values(value, batch, blocks=-(-batch[0].shape[0] // SELECT), graph=graph).mean())
+    blocks = -(-count(batch[0]) // SELECT)
+    return float(block_values(value, batch, blocks=blocks, graph=graph, rows_in_groups=rows_in_groups).mean())
+
+
+def _blocks(rows: Rows, blocks: int, rows_in_groups: int) -> list[Rows]:
+    """Nearly equal blocks of whole groups."""
+    places = torch.arange(count(rows) // rows_in_groups).tensor_split(blocks)
+    edges = [int(place[0]) * rows_in_groups for place in places] + [count(rows)]
+    return [part(rows, start, stop) for start, stop in itertools.pairwise(edges)]
 
 
 def block_values(
-    value: Callable[[Tensor, Tensor], Tensor], batch: Batch, *, blocks: int = BLOCKS, graph: bool = True
+    value: Value, batch: Batch, *, blocks: int = BLOCKS, graph: bool = True, rows_in_groups: int = 1
 ) -> Tensor:
     """Evaluate a value on equal blocks of a sample: (blocks,), float64.
 
@@ -123,9 +168,10 @@ def block_values(
     `graph` the value is computed faster, but a penalty of the user's that differentiates would fail.
     """
     x, z = batch
-    blocks = min(blocks, max(2, x.shape[0] // 2))
+    blocks = min(blocks, max(2, count(x) // rows_in_groups // 2))
     values = []
-    for index, (x_block, z_block) in enumerate(zip(x.tensor_split(blocks), z.tensor_split(blocks), strict=True)):
+    pieces = zip(_blocks(x, blocks, rows_in_groups), _blocks(z, blocks, rows_in_groups), strict=True)
+    for index, (x_block, z_block) in enumerate(pieces):
         seed_all(index)
         with torch.set_grad_enabled(graph):
             values.append(value(x_block, z_block).detach().double().cpu())
@@ -162,7 +208,7 @@ def gain_of(blocks: Tensor, *, value: float, tolerance: float, significance: flo
     return Gain(float(blocks.mean()), error, tolerance * (1.0 + abs(value)) + quantile * error + slack)
 
 
-def check(game: Game, X: Tensor, purpose: str) -> None:
+def check(game: Game, X: Rows, purpose: str) -> None:
     """Refuse by name what no certificate can judge.
 
     Raises:
@@ -176,19 +222,31 @@ def check(game: Game, X: Tensor, purpose: str) -> None:
         if not any(p.requires_grad for p in player.parameters()):
             raise InputError(f"`{name}` has no trainable parameters to deviate with; call {name}.requires_grad_(True)")
     G, D = frozen(game.G), frozen(game.D)
-    z = game.sample_latent(2, torch.Generator().manual_seed(0))
+    n = min(2, count(X) // game.rows_in_groups) * game.rows_in_groups
+    if n == 0:
+        raise InputError(f"`data` has {count(X)} samples, not one group of {game.rows_in_groups}")
+    z = game.sample_latent(n, torch.Generator().manual_seed(0))
+    first = placed(part(X, 0, n), like(game.D))
+    copied = game.replace(G=G, D=D)
+    if game.has_own_value:
+        try:
+            copied.value(first, z)
+        except RuntimeError as error:
+            raise InputError(f"the game's own value does not accept `data`: {error}") from error
+        return
     try:
-        fake = G(z)
+        fake = copied.generate(z, conditions(first))
     except RuntimeError as error:
         raise InputError(
-            f"`G` does not accept latents of shape {tuple(z.shape)}: {error}; set Game(latent=...) to the size that G "
-            "was built for"
+            f"`G` does not accept latents of shape {tuple(next(tensors(z)).shape)}: {error}; set Game(latent=...) to "
+            "the size that G was built for"
         ) from error
-    if fake.shape[1:] != X.shape[1:]:
+    shape = samples(X).shape[1:]
+    if fake.shape[1:] != shape:
         raise InputError(
-            f"`G` makes samples of shape {tuple(fake.shape[1:])} but `data` has {tuple(X.shape[1:])}; they must agree"
+            f"`G` makes samples of shape {tuple(fake.shape[1:])} but `data` has {tuple(shape)}; they must agree"
         )
     try:
-        D(fake)
+        D(fake, *copied.batch(first, z, fake=fake).fake_conditions)
     except RuntimeError as error:
         raise InputError(f"`D` does not accept samples of shape {tuple(fake.shape[1:])}: {error}") from error
