@@ -96,14 +96,17 @@ def test_same_seed_same_file(tmp_path: Path) -> None:
     assert texts[0] == texts[1]
 
 
-def test_a_loss_that_is_not_zero_sum_is_refused_until_a_value_is_named(
+def test_a_loss_that_is_not_zero_sum_is_judged_by_its_twin_and_this_is_said_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = _trained(tmp_path / "run", "non-saturating")
-    assert cli.run(["certify", str(run.path), *FAST]) == 2
-    assert "non-saturating" in capsys.readouterr().err
-    assert not run.has("certificate.json")
+    assert cli.run(["certify", str(run.path), "--lam", "1", *FAST]) == 0
+    assert capsys.readouterr().out.startswith("'non-saturating' is not zero-sum: judged by its zero-sum twin 'vanilla'")
+    twin = (run.path / "certificate.json").read_bytes()
+    assert cli.run(["certify", str(run.path), "--objective", "non-saturating", *FAST]) == 2
+    assert "--objective" in capsys.readouterr().err
     assert cli.run(["certify", str(run.path), "--objective", "vanilla", "--lam", "1", *FAST]) == 0
+    assert (run.path / "certificate.json").read_bytes() == twin
 
 
 def test_bad_requests_are_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -321,7 +321,8 @@ def test_a_report_survives_the_loss_of_its_data(capsys: pytest.CaptureFixture[st
     np.save(tmp_path / "x.npy", X)
     call(capsys, "fit", tmp_path / "x.npy", "--n-latent", 2, "--out", tmp_path / "run")
     (tmp_path / "x.npy").unlink()
-    assert call(capsys, "report", tmp_path / "run")[0] == 0
+    assert "--without-data" in refused(capsys, "report", tmp_path / "run")
+    assert call(capsys, "report", tmp_path / "run", "--without-data")[0] == 0
     twin = json.loads((tmp_path / "run" / "report.json").read_text())
     assert "witness" not in [section["id"] for section in twin["sections"]]
     assert "could not be loaded again" in (tmp_path / "run" / "report.html").read_text()

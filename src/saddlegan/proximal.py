@@ -40,17 +40,24 @@ def warn_if_piecewise_linear(D: nn.Module, norm: Norm) -> None:
     """
     if norm != "sobolev":
         return
+    found = piecewise_linear_part(D)
+    if found is not None:
+        warnings.warn(
+            f"`D` contains {found}, which is piecewise linear: the Sobolev distance has no "
+            "gradient in the biases before it. Use a smooth activation (softplus with beta=4, SiLU, tanh), or "
+            'norm="l2" or norm="parameters".',
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def piecewise_linear_part(D: nn.Module) -> str | None:
+    """Name of the first piecewise linear activation among D's modules, or None."""
     for module in D.modules():
         relu = isinstance(module, TwoLayerDiscriminator) and module.activation == "relu"
         if relu or isinstance(module, _PIECEWISE_LINEAR):
-            warnings.warn(
-                f"`D` contains {type(module).__name__}, which is piecewise linear: the Sobolev distance has no "
-                "gradient in the biases before it. Use a smooth activation (softplus with beta=4, SiLU, tanh), or "
-                'norm="l2" or norm="parameters".',
-                UserWarning,
-                stacklevel=3,
-            )
-            return
+            return type(module).__name__
+    return None
 
 
 def squared_distance(D_new: nn.Module, D_old: nn.Module, x: Rows, norm: Norm) -> Tensor:

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors.torch import save
 
 from saddlegan.errors import InputError
@@ -18,7 +17,6 @@ from saddlegan.results import as_dict
 from saddlegan.workbench.data import pyramid, sources
 from saddlegan.workbench.data.decoding import Crop
 from saddlegan.workbench.data.sources import Data
-from saddlegan.workbench.data.spec import DataSpec
 from saddlegan.workbench.report import explorer, export
 from saddlegan.workbench.report import page as report
 from saddlegan.workbench.runs import folder as runs
@@ -82,7 +80,8 @@ def fit(source: str, plan: Plan, *, out: Path, overwrite: bool, seed: int, comma
         label = f"{images.fingerprint()} {resolutions} {components}"
         sums = (plan.cache or pyramid.default_cache()) / f"fit-{hashlib.sha256(label.encode()).hexdigest()[:32]}"
         model = ProCoGAN(resolutions, components, engine=plan.engine, checkpoint=sums, progress=show).fit(images)
-    data = _at_resolution(data, images, resolutions[-1])
+    if data.spec.resolutions is None:
+        data = sources.at_resolutions(data, tuple(resolutions))
     config = RunConfig(
         command="fit",
         model="progressive",
@@ -117,7 +116,7 @@ def fit(source: str, plan: Plan, *, out: Path, overwrite: bool, seed: int, comma
 def _read(source: str, plan: Plan, *, seed: int, show: Any) -> tuple[AbstractImages, Data]:
     path = Path(source)
     if path.is_dir():
-        decoded = pyramid.build(
+        return sources.load_pictures(
             path,
             resolutions=plan.resolutions or RESOLUTIONS,
             crop=plan.crop,
@@ -125,26 +124,12 @@ def _read(source: str, plan: Plan, *, seed: int, show: Any) -> tuple[AbstractIma
             skip_bad=plan.skip_bad,
             progress=show,
         )
-        pixels = decoded.array(decoded.resolutions[-1])
-        skipped, notes = decoded.skipped, decoded.notes
-    else:
-        if plan.crop is not None:
-            raise InputError("`crop` belongs to folders of images")
-        loaded = sources.load(source, random_state=seed, skip_bad=plan.skip_bad, image_shape=plan.image_shape)
-        if loaded.image_shape is None:
-            raise InputError(f"--progressive needs images; {source} holds rows: give their shape, --image-shape HxWxC")
-        return ArrayImages(loaded.X.reshape(len(loaded.X), *loaded.image_shape)), loaded
-    n, h, w, c = pixels.shape
-    spec = DataSpec(
-        source=str(path.resolve()),
-        skip_bad=plan.skip_bad,
-        shape=(n, h * w * c),
-        image_shape=(h, w) if c == 1 else (h, w, c),
-        value_range=(0.0, 255.0),
-    )
-    return decoded, Data(
-        path.name, pixels.reshape(n, -1), spec, f"{n:,} images from {path.name}", skipped=skipped, notes=notes
-    )
+    if plan.crop is not None:
+        raise InputError("`crop` belongs to folders of images")
+    loaded = sources.load(source, random_state=seed, skip_bad=plan.skip_bad, image_shape=plan.image_shape)
+    if loaded.image_shape is None:
+        raise InputError(f"--progressive needs images; {source} holds rows: give their shape, --image-shape HxWxC")
+    return ArrayImages(loaded.X.reshape(len(loaded.X), *loaded.image_shape)), loaded
 
 
 def _chain(side: int) -> tuple[int, ...]:
@@ -158,19 +143,6 @@ def _chain(side: int) -> tuple[int, ...]:
 def _components(stages: int, n: int) -> tuple[int, ...]:
     wanted = [*COMPONENTS, *[COMPONENTS[-1]] * stages][:stages]
     return tuple(min(k, n - 1) for k in wanted)
-
-
-def _at_resolution(data: Data, images: AbstractImages, resolution: int) -> Data:
-    """The data as the finest stage sees them, where that is coarser than what was stored."""
-    n, side, _, c = images.shape
-    if side == resolution:
-        return data
-    from saddlegan.fit.progressive._images import ImageBlocks
-
-    rows = [block.numpy() for block in ImageBlocks(images, resolution).blocks(0, n, 0, 1)]
-    shape = (resolution, resolution) if c == 1 else (resolution, resolution, c)
-    spec = data.spec.model_copy(update={"shape": (n, resolution**2 * c), "image_shape": shape})
-    return dataclasses.replace(data, X=np.concatenate(rows), spec=spec)
 
 
 def _stage_facts(stage: Any, channels: int) -> dict[str, Any]:

@@ -19,11 +19,12 @@ def certify(
         typer.Option("--lam", help="Proximal weight to judge at; repeat it for more [0.1 1 10]."),
     ] = None,
     norm: Annotated[
-        Literal["sobolev", "l2", "parameters"], typer.Option("--norm", help="Distance of the proximal term.")
-    ] = "sobolev",
+        Literal["sobolev", "l2", "parameters"] | None,
+        typer.Option("--norm", help="Distance of the proximal term [sobolev; l2 for a piecewise linear D]."),
+    ] = None,
     objective: Annotated[
         str | None,
-        typer.Option("--objective", help="Zero-sum value to judge by, where the run was trained on another loss."),
+        typer.Option("--objective", help="Zero-sum value to judge by [the run's objective, or its zero-sum twin]."),
     ] = None,
     steps: Annotated[int, typer.Option("--steps", help="Steps of each search.")] = 200,
     restarts: Annotated[int, typer.Option("--restarts", help="Starts of each search; below 3 none is far.")] = 3,
@@ -38,22 +39,25 @@ def certify(
         if not weight >= 0:
             raise InputError(f"`lam` must be at least 0, got {weight}")
     from saddlegan.certify import Search
-    from saddlegan.workbench.data import sources
+    from saddlegan.workbench.commands import _judge
     from saddlegan.workbench.report import page as report
-    from saddlegan.workbench.report.sections import equilibrium as judged
-    from saddlegan.workbench.runs import folder as runs
+    from saddlegan.workbench.report.sections.equilibrium import in_words
+    from saddlegan.workbench.runs import opened as runs
 
     search = Search(steps=steps, restarts=restarts, batch_size=batch_size, learning_rate=learning_rate)
-    opened = runs.Run.open(run)
-    data = sources.load_spec(opened.config.data)
-    found = judged.judge(opened, data, lams=lams, norm=norm, search=search, seed=seed, objective=objective)
-    path = report.write(opened, data=data)
+    opened = runs.load(run)
+    value, said = _judge.value_of(opened, objective)
+    distance, said_too = _judge.norm_for(opened.run.load_discriminator(), norm)
+    for line in filter(None, (said, said_too)):
+        console.say(line)
+    found = _judge.judge(opened, objective=value, lams=lams, norm=distance, search=search, seed=seed)
+    path = report.write(opened.run, data=opened.data)
     rows = []
     for weight, certificate in zip(found.lams, found.certificates, strict=True):
         gain = certificate.generator_gain
         size = "unbounded" if math.isinf(gain) else f"{gain:.4g}"
         words = f"{certificate.verdict} (gains: generator {size}, discriminator {certificate.discriminator_gain:.4g})"
-        rows.append((judged.in_words(weight), words))
+        rows.append((in_words(weight), words))
     console.facts(f"Equilibrium of {run}", rows)
     console.say(found.sentence)
     console.say(str(path))

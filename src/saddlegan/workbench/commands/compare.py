@@ -15,35 +15,42 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
     out: Annotated[Path, typer.Option("--out", help="Picture to write.")] = Path("compare.png"),
 ) -> None:
-    """Show the last metrics of training RUNs side by side, and their curves in one picture."""
+    """Show the last metrics, proofs and measures of RUNs side by side, and curves of trainings in one picture."""
     if len(runs) < 2:
         raise InputError("`RUN` must be given at least twice; one run has its own report")
     if out.suffix.lower() != ".png":
         raise InputError(f"`out` must end in .png, got {out}")
     from saddlegan.workbench.report.figures import training as training_figures
     from saddlegan.workbench.report.sections import trained
+    from saddlegan.workbench.runs.certificate import read_solution
     from saddlegan.workbench.runs.folder import Run, write_atomic
 
     lines: dict[str, list[dict[str, Any]]] = {}
     models: dict[str, str] = {}
+    solved: list[str] = []
+    names: list[str] = []
+    if len({path.resolve() for path in runs}) < len(runs):
+        raise InputError("`RUN` names one folder twice")
     for path in runs:
         run = Run.open(path)
         rows = run.metrics()
-        if not rows:
-            raise InputError(f"{path} has no metrics; compare runs of `saddlegan train`")
-        label = path.name if path.name not in lines else str(path)
-        if label in lines:
-            raise InputError(f"`RUN` {path} is given twice")
-        lines[label], models[label] = rows, run.config.model
-    first = next(iter(lines.values()))
-    names = [name for name in trained.numeric_names(first) if all(name in rows[-1] for rows in lines.values())]
-    width = max(len(label) for label in lines)
-    for line in table(lines, models, names, width):
+        if rows:  # a solved run has no training to draw; its samples were measured
+            label = path.name if path.name not in lines else str(path)
+            lines[label], models[label] = rows, run.config.model
+        elif (solution := read_solution(run)) is not None:
+            solved.append(f"{path}: solved, value {solution.value:.6g}, gap {solution.gap:.2g}, {solution.message}")
+        else:
+            raise InputError(f"{path} has no metrics and no solution; nothing of it can be compared")
+    if lines:
+        first = next(iter(lines.values()))
+        names = [name for name in trained.numeric_names(first) if all(name in rows[-1] for rows in lines.values())]
+        for line in table(lines, models, names, max(len(label) for label in lines)):
+            console.say(line)
+    for line in [*solved, *measured(runs)]:
         console.say(line)
-    for line in measured(runs):
-        console.say(line)
-    write_atomic(out, training_figures.curves(trained.panels(lines, names)))
-    console.say(str(out))
+    if lines:
+        write_atomic(out, training_figures.curves(trained.panels(lines, names)))
+        console.say(str(out))
 
 
 def measured(runs: list[Path]) -> list[str]:

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
+from saddlegan.errors import DataError
 from saddlegan.workbench.commands import _options as options
 from saddlegan.workbench.terminal import console
 
 
-def report(run: options.RunArgument) -> None:
+def report(
+    run: options.RunArgument,
+    without_data: Annotated[
+        bool, typer.Option("--without-data", help="Write it even if the data are gone or have changed.")
+    ] = False,
+) -> None:
     """Write report.html and report.json of RUN again, from what the folder holds."""
     from saddlegan.workbench.report import page as reports
-    from saddlegan.workbench.runs import folder as runs
+    from saddlegan.workbench.runs import opened as runs
 
-    console.say(str(reports.write(runs.Run.open(run))))
+    opened = runs.load(run)
+    try:
+        data = opened.data
+    except DataError as error:
+        # a page with the data in it is worth more than one without
+        if not without_data:
+            raise DataError(f"{error}; --without-data writes a report that does not show them") from error
+        data = None
+    console.say(str(reports.write(opened.run, data=data)))

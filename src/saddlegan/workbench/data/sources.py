@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,11 @@ from saddlegan.errors import DataError, InputError
 from saddlegan.workbench.data import images, synthetic, tables
 from saddlegan.workbench.data.spec import DataSpec
 from saddlegan.workbench.data.tables import TableOptions
+
+if TYPE_CHECKING:
+    from saddlegan.workbench.data.decoding import Crop
+    from saddlegan.workbench.data.pyramid import Pyramid
+    from saddlegan.workbench.terminal.progress import Progress
 
 CHECK_ELEMENTS = 1 << 22  # elements looked at together when NaN is searched, so that memmaps stay on disk
 
@@ -120,17 +126,96 @@ def load_spec(spec: DataSpec) -> Data:
         DataError: they are gone, or have another shape than they had.
     """
     synthetic_source = spec.source.partition(":")[0] in synthetic.SOURCES
-    data = load(
-        spec.source,
-        n_samples=spec.n_samples,
-        random_state=spec.random_state,
-        skip_bad=spec.skip_bad,
-        image_shape=None if synthetic_source else spec.image_shape,
-        table=spec.table,
-    )
+    if spec.resolutions is not None and not synthetic_source and Path(spec.source).is_dir():
+        from saddlegan.workbench.data.decoding import Crop
+
+        _, data = load_pictures(
+            Path(spec.source),
+            resolutions=spec.resolutions,
+            crop=None if spec.crop is None else Crop(*spec.crop),
+            cache=None if spec.cache is None else Path(spec.cache),
+            skip_bad=spec.skip_bad,
+        )
+    else:
+        data = load(
+            spec.source,
+            n_samples=spec.n_samples,
+            random_state=spec.random_state,
+            skip_bad=spec.skip_bad,
+            image_shape=None if synthetic_source else spec.stored_shape or spec.image_shape,
+            table=spec.table,
+        )
+        if spec.resolutions is not None:
+            data = at_resolutions(data, spec.resolutions)
     if data.spec.shape != spec.shape:
         raise DataError(f"{spec.source} has changed: shape {data.spec.shape} now, {spec.shape} when the run was made")
     return data
+
+
+def load_pictures(
+    folder: Path,
+    *,
+    resolutions: tuple[int, ...],
+    crop: Crop | None = None,
+    cache: Path | None = None,
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+) -> tuple[Pyramid, Data]:
+    """Read a folder of pictures of any size at several resolutions, decoded once into a cache.
+
+    Args:
+        folder: the pictures.
+        resolutions: ascending sides.
+        crop: the square to cut out of every file; the largest centred one if None.
+        cache: where decoded pictures lie, the user's cache if None.
+        skip_bad: leave unreadable pictures out.
+        progress: called with (label, images done, in all).
+
+    Returns:
+        All levels, and the finest as `Data`.
+
+    Raises:
+        DataError: a picture is unreadable, or there is none.
+    """
+    from saddlegan.workbench.data import pyramid
+
+    found = pyramid.build(folder, resolutions=resolutions, crop=crop, cache=cache, skip_bad=skip_bad, progress=progress)
+    pixels = found.array(found.resolutions[-1])
+    n, h, w, c = pixels.shape
+    spec = DataSpec(
+        source=str(folder.resolve()),
+        skip_bad=skip_bad,
+        shape=(n, h * w * c),
+        image_shape=(h, w) if c == 1 else (h, w, c),
+        value_range=(0.0, 255.0),
+        resolutions=found.resolutions,
+        crop=None if crop is None else (crop.size, crop.x, crop.y),
+        cache=None if cache is None else str(cache.resolve()),
+    )
+    words = f"{n:,} images from {folder.name}"
+    return found, Data(folder.name, pixels.reshape(n, -1), spec, words, skipped=found.skipped, notes=found.notes)
+
+
+def at_resolutions(data: Data, resolutions: tuple[int, ...]) -> Data:
+    """The same pictures as the finest of `resolutions` sees them: means over squares of pixels.
+
+    Raises:
+        DataError: not square pictures whose side is a multiple of it.
+    """
+    from saddlegan.fit.progressive._images import ArrayImages, ImageBlocks
+
+    shape, finest = data.image_shape, resolutions[-1]
+    if shape is None or shape[0] != shape[1] or shape[0] % finest:
+        raise DataError(f"{data.name} must hold square images with a side that {finest} divides, got {shape}")
+    n, c = len(data.X), (*shape, 1)[2]
+    spec = data.spec.model_copy(update={"resolutions": resolutions, "stored_shape": shape})
+    if shape[0] == finest:
+        return dataclasses.replace(data, spec=spec)
+    images = ArrayImages(np.asarray(data.X).reshape(n, *shape))
+    X = np.concatenate([block.numpy() for block in ImageBlocks(images, finest).blocks(0, n, 0, 1)])
+    small = (finest, finest) if len(shape) == 2 else (finest, finest, c)
+    spec = spec.model_copy(update={"shape": (n, finest**2 * c), "image_shape": small})
+    return dataclasses.replace(data, X=X.reshape(n, -1), spec=spec)
 
 
 def _load_path(path: Path, *, random_state: int, skip_bad: bool, table: TableOptions) -> Data:

@@ -20,6 +20,10 @@ class DataSpec(BaseModel):
         value_range: the values of black and white in images.
         columns: names of the columns, None where the source has none.
         table: how a text file was read.
+        resolutions: sides at which a progressive fit saw the pictures; the rows are those of the last one.
+        crop: (size, x, y) of the square that was cut out of every file, or None.
+        cache: folder of the decoded pictures where the user named one.
+        stored_shape: shape of the pictures before they were reduced to the last resolution, or None.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,3 +37,7 @@ class DataSpec(BaseModel):
     value_range: tuple[float, float] | None = None
     columns: tuple[str, ...] | None = None
     table: TableOptions = TableOptions()
+    resolutions: tuple[int, ...] | None = None
+    crop: tuple[int, int, int] | None = None
+    cache: str | None = None
+    stored_shape: tuple[int, ...] | None = None

@@ -1,9 +1,9 @@
-"""What `certify` wrote into a run, and the report section that shows it."""
+"""The report's section on what `certify` wrote into a run: it draws, and judges nothing."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,20 +11,14 @@ import torch
 from matplotlib.ticker import MaxNLocator
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from saddlegan.certify import Norm, Search, Spectrum, critical_lambda, generator_deviation, gradient_norms
 from saddlegan.errors import RunError
-from saddlegan.game import Game, PathNormPenalty, SecondMomentPenalty
-from saddlegan.networks import TwoLayerDiscriminator
-from saddlegan.results import as_dict
-from saddlegan.workbench.data.sources import Data
+from saddlegan.game import Game
 from saddlegan.workbench.report import html
 from saddlegan.workbench.report.figures import style
 from saddlegan.workbench.report.figures.pictures import tile, to_pictures
 from saddlegan.workbench.report.scene import Scene, Section
-from saddlegan.workbench.runs.certificate import NAME, add, read_solution
-from saddlegan.workbench.runs.config import LatentSpec
+from saddlegan.workbench.runs.certificate import NAME
 from saddlegan.workbench.runs.folder import Run
-from saddlegan.workbench.runs.players import draw_latents
 
 KEY = "equilibrium"
 PICTURE = "deviation.png"
@@ -62,100 +56,6 @@ class Equilibrium(BaseModel):
     lams: list[float]
     certificates: list[Step]
     gradient_norms: dict[str, float]
-
-
-def game_of(run: Run, *, objective: str | None = None) -> Game:
-    """Rebuild the game that a run's pair plays.
-
-    Args:
-        run: a fitted or a trained run.
-        objective: another value to judge by; the run's own if None.
-
-    Raises:
-        RunError: the run has no discriminator, or a file is damaged.
-    """
-    G, D = run.load_generator().requires_grad_(True), run.load_discriminator().requires_grad_(True)
-    config, solved = run.config, read_solution(run)
-    penalties: dict[str, Any] = {}
-    if solved is not None and isinstance(D, TwoLayerDiscriminator):
-        penalties = {
-            "generator_penalty": SecondMomentPenalty(D.center),
-            "discriminator_penalty": PathNormPenalty(solved.stats.beta),
-        }
-    latent = config.latent.size if config.latent.kind == "gaussian" else _sampler(config.latent, G)
-    return Game(
-        G,
-        D,
-        objective=config.objective if objective is None else objective,
-        latent=latent,
-        generator_penalty=penalties.get("generator_penalty"),
-        discriminator_penalty=penalties.get("discriminator_penalty"),
-    )
-
-
-def _sampler(spec: LatentSpec, G: torch.nn.Module) -> Any:
-    dtype = next((p.dtype for p in G.parameters()), torch.float32)
-
-    def draw(n: int, generator: torch.Generator | None) -> torch.Tensor:
-        return draw_latents(spec, n, torch.Generator() if generator is None else generator, dtype)
-
-    return draw
-
-
-def rows_for(run: Run, game: Game, data: Data) -> torch.Tensor:
-    """Bring data into the generator's own units and shape."""
-    with torch.no_grad():
-        shape = game.G(game.sample_latent(2, torch.Generator().manual_seed(0))).shape[1:]
-    X = torch.from_numpy(np.array(data.X))
-    if X.shape[1] != math.prod(shape):
-        raise RunError(f"the generator of {run.path} makes samples of length {math.prod(shape)}, its data {X.shape[1]}")
-    if run.config.sample_scale != 1.0 or run.config.sample_offset != 0.0:
-        X = (X.double() - run.config.sample_offset) / run.config.sample_scale
-    return X.reshape(-1, *shape)
-
-
-def judge(
-    run: Run,
-    data: Data,
-    *,
-    lams: Sequence[float],
-    norm: Norm,
-    search: Search,
-    seed: int,
-    objective: str | None = None,
-) -> Spectrum:
-    """Certify a run's pair along a ladder of lambda and write the outcome into the run.
-
-    Args:
-        run: the run folder.
-        data: its data.
-        lams: proximal weights between Stackelberg (0) and Nash (infinity), which are always added.
-        norm: distance of the proximal term.
-        search: settings of the searches.
-        seed: of splits, batches and perturbations.
-        objective: another value to judge by.
-    """
-    game = game_of(run, objective=objective)
-    X = rows_for(run, game, data)
-    ladder = sorted({0.0, *lams, math.inf})
-    found = critical_lambda(game, X, lams=ladder, norm=norm, search=search, random_state=seed)
-    norms = gradient_norms(game, X, random_state=seed)
-    entry = {
-        "sentence": found.sentence,
-        "lower": found.lower,
-        "upper": found.upper,
-        "proved": found.proved,
-        "norm": norm,
-        "objective": game.objective.name,
-        "lams": list(found.lams),
-        "certificates": [as_dict(certificate) for certificate in found.certificates],
-        "gradient_norms": {"generator": norms.generator, "discriminator": norms.discriminator},
-    }
-    add(run, KEY, entry)
-    if found.certificates[-1].verdict != "proved" and not math.isinf(found.certificates[-1].generator_gain):
-        moved = generator_deviation(game, X, search=search, random_state=seed)
-        run.write_bytes(PICTURE, _before_and_after(run, game, moved, seed=seed))
-    return found
 
 
 def read(run: Run) -> Equilibrium | None:
@@ -298,7 +198,8 @@ def _draw_curves(found: Equilibrium) -> bytes:
         return style.png(figure)
 
 
-def _before_and_after(run: Run, game: Game, moved: torch.nn.Module, *, seed: int) -> bytes:
+def before_and_after(run: Run, game: Game, moved: torch.nn.Module, *, seed: int) -> bytes:
+    """Draw samples of a run's generator beside those of its best deviation, from the same latents."""
     spec, config = run.config.data, run.config
     images = spec.image_shape is not None and spec.value_range is not None
     z = game.sample_latent(SHOWN if images else SHOWN_POINTS, torch.Generator().manual_seed(seed))

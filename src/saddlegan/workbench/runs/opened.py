@@ -1,0 +1,112 @@
+"""A run opened once: its game, data, solution and scaling, which every command that reads a run hands on."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from saddlegan.errors import RunError
+from saddlegan.game import Game, PathNormPenalty, SecondMomentPenalty
+from saddlegan.networks import TwoLayerDiscriminator
+from saddlegan.workbench.data import sources
+from saddlegan.workbench.data.sources import Data
+from saddlegan.workbench.runs.certificate import Solved, read_solution
+from saddlegan.workbench.runs.config import LatentSpec
+from saddlegan.workbench.runs.folder import Run
+from saddlegan.workbench.runs.players import draw_latents
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenRun:
+    """A run folder with what lies behind it; the parts are read when they are first asked for.
+
+    Attributes:
+        run: the folder.
+    """
+
+    run: Run
+
+    @functools.cached_property
+    def data(self) -> Data:
+        """The data that the run was made from, as the run saw them.
+
+        Raises:
+            DataError: they are gone, or have changed.
+        """
+        return sources.load_spec(self.run.config.data)
+
+    @functools.cached_property
+    def solution(self) -> Solved | None:
+        """What a fit proved; None for a run that was not solved."""
+        return read_solution(self.run)
+
+    @functools.cached_property
+    def game(self) -> Game:
+        """The game that the run's pair plays, with the penalties of a solved one.
+
+        Raises:
+            RunError: the run has no discriminator, or a file is damaged.
+        """
+        return self.game_of(self.run.config.objective)
+
+    def game_of(self, objective: str) -> Game:
+        """The same pair on another value."""
+        config = self.run.config
+        G = self.run.load_generator().requires_grad_(True)
+        D = self.run.load_discriminator().requires_grad_(True)
+        latent = config.latent.size if config.latent.kind == "gaussian" else _sampler(config.latent, G)
+        penalty_G, penalty_D = None, None
+        if self.solution is not None and isinstance(D, TwoLayerDiscriminator):
+            penalty_G, penalty_D = SecondMomentPenalty(D.center), PathNormPenalty(self.solution.stats.beta)
+        return Game(
+            G,
+            D,
+            objective=objective,
+            latent=latent,
+            generator_penalty=penalty_G,
+            discriminator_penalty=penalty_D,
+        )
+
+    def rows(self, game: Game) -> torch.Tensor:
+        """The data in the generator's own units and shape.
+
+        Raises:
+            RunError: the generator makes samples of another length.
+        """
+        config, (n, d) = self.run.config, self.data.X.shape
+        with torch.no_grad():
+            shape = game.G(game.sample_latent(2, torch.Generator().manual_seed(0))).shape[1:]
+        if d != math.prod(shape):
+            raise RunError(f"the generator of {self.run.path} makes samples of length {math.prod(shape)}, its data {d}")
+        X = torch.from_numpy(np.array(self.data.X))
+        if config.sample_scale != 1.0 or config.sample_offset != 0.0:
+            X = (X.double() - config.sample_offset) / config.sample_scale
+        return X.reshape(n, *shape)
+
+    def sample(self, n: int, *, seed: int = 0) -> np.ndarray:
+        """Draw n samples (n, d) in data units."""
+        return self.run.sample(n, seed)
+
+
+def load(path: str | Path) -> OpenRun:
+    """Open a run folder.
+
+    Raises:
+        RunError: no such folder, or not a saddlegan run.
+    """
+    return OpenRun(Run.open(path))
+
+
+def _sampler(spec: LatentSpec, G: torch.nn.Module) -> Any:
+    dtype = next((p.dtype for p in G.parameters()), torch.float32)
+
+    def draw(n: int, generator: torch.Generator | None) -> torch.Tensor:
+        return draw_latents(spec, n, torch.Generator() if generator is None else generator, dtype)
+
+    return draw
