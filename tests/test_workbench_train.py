@@ -208,7 +208,7 @@ def test_stop_and_resume_give_the_bits_of_an_unbroken_run(tmp_path: Path, rule: 
 
 @pytest.mark.slow  # kills processes of every rule at several moments
 def test_kill_and_resume_give_the_same_bits_for_every_rule(tmp_path: Path) -> None:
-    """Three SIGKILLs at random moments for each of seven rules; the benchmark makes it 20 each."""
+    """Three SIGKILLs at random moments for every rule; the benchmark makes it 20 each."""
     here = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parent / "src")]), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

@@ -26,7 +26,8 @@ def nash(
 
     Args:
         game: the pair.
-        data: real samples: array or tensor (n, ...), DataLoader, or callable n, generator -> (n, ...).
+        data: real samples: array or tensor (n, ...), DataLoader, or callable n, generator -> (n, ...); for conditional
+            pairs a tuple (x, *conditions) or a mapping with an "x", given or sampled.
         search: settings of the search.
         random_state: seed or generator of splits, batches and perturbations.
         exact: whether to use exact best responses where the pair has them.
