@@ -1,10 +1,10 @@
 """Oracles: numerical conjugates, autograd, and the Jensen-Shannon divergence in closed form."""
 
 import copy
+import dataclasses
 import math
 import pickle
 
-import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize_scalar
@@ -12,25 +12,68 @@ from scipy.optimize import minimize_scalar
 from saddlegan import objectives
 from saddlegan.errors import ObjectiveError
 
-F_DIVERGENCES = {
-    "kl": lambda u: u * np.log(u) - u + 1 if u > 0 else 1.0,
-    "reverse-kl": lambda u: u - 1 - np.log(u),
-    "pearson-chi2": lambda u: (u - 1) ** 2,
-    "squared-hellinger": lambda u: (np.sqrt(u) - 1) ** 2,
-}
+F_GANS = [o for o in objectives.OBJECTIVES.values() if o.divergence is not None]
 LAGRANGIAN = [o for o in objectives.OBJECTIVES.values() if o.equilibrium is not None]
 
 
-@pytest.mark.parametrize("name", F_DIVERGENCES)
-@pytest.mark.parametrize("t", [-3.0, -1.0, -0.2, 0.0, 0.3, 0.6])
-def test_f1_is_minus_the_conjugate(name, t):
-    """Oracle: f*(t) = sup over u >= 0 of u t - f(u) by a bounded scalar search in log u."""
-    f = F_DIVERGENCES[name]
+def number(f, t):
+    return float(f(torch.tensor(t, dtype=torch.float64)))
+
+
+def check_conjugate(objective, t):
+    """Oracle: f*(t) = sup over u >= 0 of u t - f(u) by a bounded scalar search in log u; u = 0 is its left end."""
+    f = objective.divergence
     search = minimize_scalar(
-        lambda s: f(math.exp(s)) - math.exp(s) * t, bounds=(-18, 6), method="bounded", options={"xatol": 1e-12}
+        lambda s: number(f, math.exp(s)) - math.exp(s) * t, bounds=(-18, 6), method="bounded", options={"xatol": 1e-12}
     )
-    conjugate = max(-search.fun, -f(1e-300) if name != "reverse-kl" else -math.inf)
-    assert float(objectives.get(name).f1(torch.tensor(t, dtype=torch.float64))) == pytest.approx(-conjugate, abs=1e-6)
+    conjugate = max(-search.fun, -number(f, 1e-300))
+    assert number(objective.f1, t) == pytest.approx(-conjugate, abs=1e-6)
+
+
+def check_divergence(objective):
+    """f(1) = f'(1) = 0 and convex. Oracle: autograd and second differences."""
+    one = torch.ones((), dtype=torch.float64, requires_grad=True)
+    value = objective.divergence(one)
+    (slope,) = torch.autograd.grad(value, one)
+    assert abs(float(value.detach())) <= 1e-15
+    assert abs(float(slope)) <= 1e-15
+    u = torch.linspace(1e-3, 5.0, 400, dtype=torch.float64)
+    assert float(objective.divergence(u).diff().diff().min()) >= -1e-12
+
+
+@pytest.mark.parametrize("objective", F_GANS, ids=lambda o: o.name)
+@pytest.mark.parametrize("t", [-3.0, -1.0, -0.2, 0.0, 0.3, 0.6])
+def test_f1_is_minus_the_conjugate(objective, t):
+    check_conjugate(objective, t)
+
+
+@pytest.mark.parametrize("objective", F_GANS, ids=lambda o: o.name)
+def test_divergences_are_normalised_and_convex(objective):
+    check_divergence(objective)
+
+
+def test_every_objective_with_an_identity_f0_names_its_divergence():
+    """Wasserstein alone is bounded by D's class instead; a new f-GAN without its divergence fails here."""
+    identity = objectives.WASSERSTEIN.f0
+    assert [o.name for o in objectives.OBJECTIVES.values() if o.f0 is identity and o.divergence is None] == [
+        "wasserstein"
+    ]
+
+
+def test_a_wrong_objective_is_caught():
+    """Wrong on purpose: another conjugate, a divergence that is not normalised."""
+    with pytest.raises(AssertionError):
+        check_conjugate(dataclasses.replace(objectives.KL, f1=lambda t: 1.0 - 1.01 * torch.exp(t)), 0.3)
+    with pytest.raises(AssertionError):
+        check_divergence(dataclasses.replace(objectives.KL, divergence=lambda u: torch.xlogy(u, u)))
+
+
+@pytest.mark.parametrize("objective", LAGRANGIAN, ids=lambda o: o.name)
+def test_the_link_keeps_both_halves_concave(objective):
+    """D ascends raw outputs, so that f0 and f1 must be concave after the link too. Oracle: second differences."""
+    raw = torch.linspace(-6, 6, 401, dtype=torch.float64)
+    for f in (objective.f0, objective.f1):
+        assert float(f(objective.link(raw)).diff().diff().max()) <= 1e-12
 
 
 @pytest.mark.parametrize("objective", LAGRANGIAN, ids=lambda o: o.name)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable
+from typing import Any, final
 
 import pytest
 import torch
@@ -13,7 +15,9 @@ from torch.func import functional_call
 
 from saddlegan import Game, networks, train
 from saddlegan.errors import InputError, InputTypeError, ObjectiveError
-from train_cases import RULES, adam, bits, clone, data, largest_difference, mlp_game, same_bits, sgd
+from saddlegan.results import Step
+from saddlegan.workbench.training.recipe import Recipe
+from train_cases import RULES, adam, bits, clone, data, largest_difference, mlp_game, same_bits, sgd, without_a_case
 
 LR = 0.05
 R1_WEIGHT = 0.1
@@ -205,42 +209,79 @@ def hand_primal_dual(h: Hand, x: Tensor) -> None:
     h.G = h.minus(h.G, h.slope(lambda G: h.loss_G(G, h.D, z) + 4.0 * (target - density(G)).square().mean(), h.G))
 
 
-@pytest.mark.parametrize("name", RULES)
-def test_first_three_steps_equal_the_update_written_by_hand(name: str) -> None:
+ByHand = Callable[[Hand, Tensor], None]
+
+#: each row of the contract table again, as a rule with its options and the same update written by hand
+HAND: dict[str, tuple[type[train.AbstractRule], dict[str, Any], Callable[[Hand], ByHand]]] = {
+    "simultaneous": (train.Simultaneous, {}, lambda h: hand_simultaneous),
+    "alternating": (train.Alternating, {"n_critic": 2}, lambda h: hand_alternating),
+    "extragradient": (train.Extragradient, {}, lambda h: hand_extragradient),
+    "optimistic": (train.Optimistic, {}, lambda h: HandOptimistic()),
+    "alternating-extrapolation": (train.AlternatingExtrapolation, {}, HandAlternatingExtrapolation),
+    "lookahead": (train.Lookahead, {"steps": 2, "rate": 0.25}, HandLookahead),
+    "unrolled": (train.Unrolled, {"steps": 2, "length": 0.3}, lambda h: hand_unrolled),
+    "proximal": (train.Proximal, {"lam": 2.0, "rate": 0.25, "points": 4}, HandProximal),
+    "proximal-fresh": (
+        train.Proximal,
+        {"lam": 2.0, "steps": 3, "rate": 0.6, "persistent": False},
+        lambda h: hand_proximal_fresh,
+    ),
+    "primal-dual": (
+        train.PrimalDual,
+        {"weight": 4.0, "alpha": 0.3, "bandwidths": (0.5, 1.5), "points": 4},
+        lambda h: hand_primal_dual,
+    ),
+}
+
+
+def test_every_registered_rule_has_its_rows() -> None:
+    """A new rule without a case, or without its update written by hand, fails here."""
+    assert without_a_case(train.RULES) == []
+    assert list(HAND) == list(RULES)
+    assert without_a_case([*train.RULES, "new"]) == ["new"]
+
+
+def follow_by_hand(
+    make: Callable[..., train.AbstractRule], options: dict[str, Any], by: Callable[[Hand], ByHand]
+) -> None:
+    """Three steps of a rule beside its update written by hand."""
     game = mlp_game()
     h = Hand(game)
-    opts = sgd(game, lr=LR)
-    rule: train.AbstractRule
-    by_hand: Callable[[Hand, Tensor], None]
-    if name == "simultaneous":
-        rule, by_hand = train.Simultaneous(game, *opts, generator=source()), hand_simultaneous
-    elif name == "alternating":
-        rule, by_hand = train.Alternating(game, *opts, generator=source(), n_critic=2), hand_alternating
-    elif name == "extragradient":
-        rule, by_hand = train.Extragradient(game, *opts, generator=source()), hand_extragradient
-    elif name == "optimistic":
-        rule, by_hand = train.Optimistic(game, *opts, generator=source()), HandOptimistic()
-    elif name == "alternating-extrapolation":
-        rule, by_hand = train.AlternatingExtrapolation(game, *opts, generator=source()), HandAlternatingExtrapolation(h)
-    elif name == "lookahead":
-        rule, by_hand = train.Lookahead(game, *opts, generator=source(), steps=2, rate=0.25), HandLookahead(h)
-    elif name == "unrolled":
-        rule, by_hand = train.Unrolled(game, *opts, generator=source(), steps=2, length=0.3), hand_unrolled
-    elif name == "proximal":
-        rule = train.Proximal(game, *opts, generator=source(), lam=2.0, rate=0.25, points=4)
-        by_hand = HandProximal(h)
-    elif name == "proximal-fresh":
-        rule = train.Proximal(game, *opts, generator=source(), lam=2.0, steps=3, rate=0.6, persistent=False)
-        by_hand = hand_proximal_fresh
-    else:
-        rule = train.PrimalDual(game, *opts, generator=source(), weight=4.0, alpha=0.3, bandwidths=(0.5, 1.5), points=4)
-        by_hand = hand_primal_dual
+    rule, by_hand = make(game, *sgd(game, lr=LR), generator=source(), **options), by(h)
     start = bits(game)
     for seed in range(3):
         rule.step(data(seed=seed))
         by_hand(h, data(seed=seed))
         assert largest_difference(bits(game), h.values()) < 1e-12
     assert largest_difference(bits(game), start) > 1e-3
+
+
+@pytest.mark.parametrize("name", HAND)
+def test_first_three_steps_equal_the_update_written_by_hand(name: str) -> None:
+    follow_by_hand(*HAND[name])
+
+
+@final
+class Wrong(train.AbstractRule):
+    """Wrong on purpose: G moves first, so that D answers another generator."""
+
+    def _step(self, x: Any) -> Step:
+        generator_loss = self._descend(self._generator_losses(x, self._latents(len(x))))
+        discriminator_loss = self._ascend(x, self._latents(len(x)))
+        return Step(0.0, float(generator_loss), float(discriminator_loss))
+
+
+def test_a_wrong_rule_is_caught() -> None:
+    for by in (hand_simultaneous, hand_alternating):
+        with pytest.raises(AssertionError):
+            follow_by_hand(Wrong, {}, lambda h, by=by: by)
+
+
+def test_rules_name_options_that_they_and_a_recipe_have() -> None:
+    for name, rule in train.RULES.items():
+        own = set(inspect.signature(rule).parameters)
+        assert set(rule.options.values()) <= own, name
+        assert set(rule.options) <= set(Recipe.model_fields), name
 
 
 def test_the_comparison_can_fail() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.distributed as dist
@@ -60,6 +60,11 @@ RULES: dict[str, MakeRule] = {
         game, *adam(game), generator=source, group=group, weight=5.0, points=4
     ),
 }
+
+
+def without_a_case(rules: Iterable[str]) -> list[str]:
+    """Registered rules that no row of the table plays."""
+    return [name for name in rules if name not in RULES]
 
 
 def data(n: int = 8, seed: int = 7) -> Tensor:

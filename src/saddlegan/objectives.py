@@ -58,6 +58,7 @@ class Objective:
         logits: whether the raw output is a logit, which a network must not squash.
         pairing: f of a pairing objective, V = E f(D(x) - D(G(z))), else None; its f0 and f1 refuse by name, and its
             `generator_loss` is a function of the difference.
+        divergence: f of an f-GAN, convex with f(1) = f'(1) = 0, of which f1 is minus the conjugate; else None.
         twin: name of the zero-sum objective that an objective which is not zero-sum is judged by, or None.
     """
 
@@ -72,6 +73,7 @@ class Objective:
     generator_loss: Scalar | None = None
     logits: bool = False
     pairing: Scalar | None = None
+    divergence: Scalar | None = None
     twin: str | None = None
 
     def __repr__(self) -> str:
@@ -126,7 +128,15 @@ VANILLA = Objective(
     logits=True,
 )
 # f-GANs: f0(t) = t, f1(t) = -f*(t) with f'(1) = 0, so that t* = f'(1) = 0 and f*(0) = -f(1) = 0
-KL = Objective("kl", _identity, lambda t: 1.0 - torch.exp(t), True, 0.0, "f(u) = u log u - u + 1.")
+KL = Objective(
+    "kl",
+    _identity,
+    lambda t: 1.0 - torch.exp(t),
+    True,
+    0.0,
+    "f(u) = u log u - u + 1.",
+    divergence=lambda u: torch.xlogy(u, u) - u + 1.0,
+)
 REVERSE_KL = Objective(
     "reverse-kl",
     _identity,
@@ -134,6 +144,7 @@ REVERSE_KL = Objective(
     True,
     0.0,
     "f(u) = u - 1 - log u.",
+    divergence=lambda u: u - 1.0 - u.log(),
     domain=(-math.inf, 1.0),
     link=_below_one,
 )
@@ -145,6 +156,7 @@ PEARSON_CHI2 = Objective(
     True,
     0.0,
     "f(u) = (u - 1)^2.",
+    divergence=lambda u: (u - 1.0).square(),
 )
 SQUARED_HELLINGER = Objective(
     "squared-hellinger",
@@ -153,6 +165,7 @@ SQUARED_HELLINGER = Objective(
     True,
     0.0,
     "f(u) = (sqrt(u) - 1)^2.",
+    divergence=lambda u: (u.sqrt() - 1.0).square(),
     domain=(-math.inf, 1.0),
     link=_below_one,
 )

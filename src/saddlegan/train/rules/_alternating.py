@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Mapping
+from typing import ClassVar, final
 
 import torch.distributed as dist
 from torch import Generator
@@ -47,6 +48,8 @@ class Alternating(AbstractRule):
         >>> rule.step(torch.ones(8, 3)).discriminator_loss  # D = 0 everywhere at first
         0.693147...
     """
+
+    options: ClassVar[Mapping[str, str]] = {"n_critic": "n_critic"}
 
     def __init__(
         self,

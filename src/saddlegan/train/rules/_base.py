@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 import torch.distributed as dist
@@ -59,6 +59,9 @@ class AbstractRule(abc.ABC):
     """
 
     on_nonfinite: OnNonFinite = "raise"
+
+    #: the rule's own arguments by the word under which the command line and a recipe know them
+    options: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 import torch.distributed as dist
@@ -127,6 +127,13 @@ class PrimalDual(AbstractRule):
         >>> sorted(rule.step(torch.ones(8, 3)).stats)
         ['density', 'density_loss']
     """
+
+    options: ClassVar[Mapping[str, str]] = {
+        "weight": "weight",
+        "bandwidths": "bandwidths",
+        "points": "points",
+        "seeds": "replicas",
+    }
 
     def __init__(
         self,

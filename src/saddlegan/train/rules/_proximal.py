@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 import torch.distributed as dist
@@ -66,6 +66,14 @@ class Proximal(AbstractRule):
         >>> rule.step(torch.ones(8, 3)).stats
         {'distance': 0.0}
     """
+
+    options: ClassVar[Mapping[str, str]] = {
+        "lam": "lam",
+        "inner_steps": "steps",
+        "norm": "norm",
+        "persistent": "persistent",
+        "points": "points",
+    }
 
     def __init__(
         self,

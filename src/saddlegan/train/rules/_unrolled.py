@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import final
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, final
 
 import torch
 import torch.distributed as dist
@@ -57,6 +57,8 @@ class Unrolled(AbstractRule):
         >>> rule.step(torch.ones(8, 3)).discriminator_loss
         0.693147...
     """
+
+    options: ClassVar[Mapping[str, str]] = {"inner_steps": "steps", "inner_length": "length"}
 
     def __init__(
         self,

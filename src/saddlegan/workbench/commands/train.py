@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,9 +25,7 @@ TRAINING_SAMPLES = 100_000  # drawn from a synthetic source: far more than the m
 def train(
     source: Annotated[str | None, typer.Argument(metavar="[DATA]", help="What to train on; not with --resume.")] = None,
     rule: Annotated[
-        Literal["simultaneous", "alternating", "extragradient", "optimistic", "unrolled", "proximal", "primal-dual"]
-        | None,
-        typer.Option("--rule", help="Training rule [primal-dual]."),
+        str | None, typer.Option("--rule", help="Training rule [primal-dual]; an unknown one is answered by the list.")
     ] = None,
     objective: Annotated[
         str | None, typer.Option("--objective", help="vanilla, non-saturating, wasserstein, kl, ... [non-saturating].")
@@ -120,8 +118,11 @@ def train(
     runs.check_destination(out, overwrite=overwrite)
     from saddlegan import objectives
     from saddlegan.workbench.data import sources, synthetic
-    from saddlegan.workbench.training.recipe import defaults_for, make_recipe
+    from saddlegan.workbench.training.recipe import DEFAULT_RULE, defaults_for, make_recipe
     from saddlegan.workbench.training.session import Session, config_of
+
+    name = rule or DEFAULT_RULE
+    make_recipe(rule=name)  # before any data are read
 
     if objective is not None:
         objectives.get(objective)
@@ -131,7 +132,6 @@ def train(
         source, n_samples=n_samples, random_state=seed, skip_bad=skip_bad, image_shape=shape, table=table
     )
     console.notes(data.notes)
-    name = rule or "primal-dual"
     defaults = defaults_for(data, name, chosen.get("start", "random"))
     recipe = make_recipe(**{**defaults, "rule": name, "seed": seed, **chosen})
     callbacks = _callbacks(stop_when)

@@ -5,22 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from saddlegan.errors import InputError
 from saddlegan.workbench.data.sources import Data
 
-RuleName = Literal[
-    "simultaneous",
-    "alternating",
-    "extragradient",
-    "optimistic",
-    "alternating-extrapolation",
-    "lookahead",
-    "unrolled",
-    "proximal",
-    "primal-dual",
-]
+DEFAULT_RULE = "primal-dual"
 
 
 class Recipe(BaseModel):
@@ -77,7 +67,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rule: RuleName = "primal-dual"
+    rule: str = DEFAULT_RULE
     objective: str = "non-saturating"
     steps: int = Field(12_000, ge=1)
     batch: int = Field(256, ge=2)
@@ -117,6 +107,15 @@ class Recipe(BaseModel):
     certify_steps: int = Field(100, ge=1)
     certify_objective: str | None = None
     stop_below: float | None = Field(None, allow_inf_nan=False)
+
+    @field_validator("rule")
+    @classmethod
+    def _known(cls, rule: str) -> str:
+        from saddlegan.train import RULES
+
+        if rule not in RULES:
+            raise ValueError(f"must be one of {', '.join(RULES)}")
+        return rule
 
     def certified_after(self, done: int) -> bool:
         """Whether the proximal duality gap is measured after so many steps."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -201,34 +201,13 @@ def make_pair(recipe: Recipe, data: Data, seed: int) -> tuple[nn.Module, nn.Modu
 def make_rule(
     recipe: Recipe, game: Game, opt_G: torch.optim.Optimizer, opt_D: torch.optim.Optimizer
 ) -> train.AbstractRule:
-    """The rule that the recipe names, over any number of replicas."""
-    if recipe.rule == "primal-dual":
-        return train.PrimalDual(
-            game,
-            opt_G,
-            opt_D,
-            weight=recipe.weight,
-            bandwidths=recipe.bandwidths,
-            points=recipe.points,
-            replicas=recipe.seeds,
-        )
-    if recipe.rule == "proximal":
-        points = None if recipe.points is None else recipe.points * recipe.seeds
-        return train.Proximal(
-            game,
-            opt_G,
-            opt_D,
-            lam=recipe.lam,
-            steps=recipe.inner_steps,
-            norm=recipe.norm,
-            persistent=recipe.persistent,
-            points=points,
-        )
-    if recipe.rule == "unrolled":
-        return train.Unrolled(game, opt_G, opt_D, steps=recipe.inner_steps, length=recipe.inner_length)
-    if recipe.rule == "alternating":
-        return train.Alternating(game, opt_G, opt_D, n_critic=recipe.n_critic)
-    return train.RULES[recipe.rule](game, opt_G, opt_D)
+    """The rule that the recipe names, with the options that the rule says are its own, over any number of replicas."""
+    rule = train.RULES[recipe.rule]
+    given = {argument: getattr(recipe, word) for word, argument in rule.options.items()}
+    if "points" in given and "seeds" not in rule.options and given["points"] is not None:
+        given["points"] *= recipe.seeds  # taken from all replicas' rows together
+    make: Callable[..., train.AbstractRule] = rule  # each rule has arguments of its own
+    return make(game, opt_G, opt_D, **given)
 
 
 def scale_of(data: Data) -> Scale:
