@@ -62,9 +62,9 @@ def test_leading_eigenvalues_by_products_against_the_dense_jacobian(rng: torch.G
     X = torch.randn(64, 3, generator=rng, dtype=torch.float64)
     found = certify.game_spectrum(game, X, count=4, samples=64)
     # the same batch, every entry of the Jacobian by central differences of the gradient field
-    from saddlegan.certify._landscape import _batch, _Field
+    from saddlegan.certify._landscape import Field, draw
 
-    field = _Field(game, _batch(game, X, "test", 64, 0))
+    field = Field(game, draw(game, X, "test", 64, 0))
     start = torch.cat([p.detach().reshape(-1).clone() for p in field.parameters])
     columns = []
     for index in range(len(start)):

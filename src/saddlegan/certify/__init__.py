@@ -3,6 +3,7 @@
 from saddlegan.certify._critical import critical_lambda
 from saddlegan.certify._generator_deviation import generator_deviation
 from saddlegan.certify._landscape import GradientNorms, PathAngle, game_spectrum, gradient_norms, path_angle
+from saddlegan.certify._local import local
 from saddlegan.certify._spectrum import Spectrum
 from saddlegan.certify._verdict import duality_gap, nash, proximal, proximal_duality_gap, stackelberg
 from saddlegan.certify._watch import Watch
@@ -31,6 +32,7 @@ __all__ = [
     "game_spectrum",
     "generator_deviation",
     "gradient_norms",
+    "local",
     "matrix_game",
     "nash",
     "path_angle",

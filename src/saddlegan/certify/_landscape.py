@@ -6,6 +6,7 @@ of V and P = diag(I, -I), so that one Hessian-vector product gives one Jacobian-
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -50,7 +51,7 @@ class PathAngle:
     norms: tuple[float, ...]
 
 
-class _Field:
+class Field:
     """V of copies of the pair in evaluation mode, with its gradient and Hessian-vector products."""
 
     def __init__(self, game: Game, batch: Batch) -> None:
@@ -68,6 +69,21 @@ class _Field:
                 value, self.parameters, create_graph=create_graph, allow_unused=True, materialize_grads=True
             )
         )
+
+    def value(self) -> Tensor:
+        """V on the batch."""
+        seed_all(0)
+        return self.game.value(*self.batch).detach()
+
+    def on(self, batch: Batch) -> Field:
+        """The same pair, not copied again, on another batch."""
+        other = copy.copy(self)
+        other.batch = batch
+        return other
+
+    def hessian_vector(self, gradient: Tensor, direction: Tensor) -> Tensor:
+        """Hessian of V times a direction; `gradient` with its graph."""
+        return self._signed(self.jacobian_vector(gradient, direction))
 
     def field(self) -> Tensor:
         return self._signed(self.gradient(create_graph=False))
@@ -88,7 +104,7 @@ def _flat(parts: Any) -> Tensor:
     return torch.cat([part.reshape(-1) for part in parts])
 
 
-def _batch(game: Game, data: Data, purpose: str, samples: int, random_state: RandomState) -> Batch:
+def draw(game: Game, data: Data, purpose: str, samples: int, random_state: RandomState) -> Batch:
     generator = checks.generator(random_state)
     X = read(data, rows=samples, generator=generator)
     check(game, X, purpose)
@@ -121,7 +137,7 @@ def gradient_norms(game: Game, data: Data, *, samples: int = 1024, random_state:
         0.0
     """
     with untouched(data):
-        field = _Field(game, _batch(game, data, "`certify.gradient_norms`", samples, random_state))
+        field = Field(game, draw(game, data, "`certify.gradient_norms`", samples, random_state))
         v = field.field().double()
         return GradientNorms(float(v[: field.split].norm()), float(v[field.split :].norm()))
 
@@ -166,7 +182,7 @@ def path_angle(
     if points < 2:
         raise InputError(f"`points` must be at least 2, got {points}")
     with untouched(data):
-        field = _Field(game, _batch(game, data, "`certify.path_angle`", samples, random_state))
+        field = Field(game, draw(game, data, "`certify.path_angle`", samples, random_state))
         start = [p.detach().clone() for p in field.parameters]
         other = [p.detach() for player in (G, D) for p in player.parameters() if p.requires_grad]
         if [p.shape for p in start] != [p.shape for p in other]:
@@ -224,7 +240,7 @@ def game_spectrum(
     if count < 1:
         raise InputError(f"`count` must be at least 1, got {count}")
     with untouched(data):
-        field = _Field(game, _batch(game, data, "`certify.game_spectrum`", samples, random_state))
+        field = Field(game, draw(game, data, "`certify.game_spectrum`", samples, random_state))
         gradient = field.gradient(create_graph=True)
         size = gradient.shape[0]
 
