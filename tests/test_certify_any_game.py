@@ -63,6 +63,13 @@ def test_a_conditional_pair_is_judged_with_its_labels(form: str) -> None:
     assert certify.proximal(swapped, data, lam=0.1, norm="l2", search=FAST).verdict != "proved"
 
 
+def test_a_conditional_pair_without_its_labels_is_refused() -> None:
+    X, label = labelled(64)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, label), batch_size=32)
+    with pytest.raises(InputError, match="`G` does not accept latents"):
+        certify.nash(Game(Placed([0.0, 1.0]), Slopes(), latent=1), loader, search=FAST)
+
+
 def test_a_known_saddle_of_an_own_value_is_not_refuted_and_others_are() -> None:
     """V = g^2 + d (1 - g) with saddle (1, 2); at (1, 1) G gains by falling to 1/2, at (0, 0) D gains without end."""
     game, rows, saddle = constrained()

@@ -231,12 +231,12 @@ def check(game: Game, X: Rows, purpose: str) -> None:
     if game.has_own_value:
         try:
             copied.value(first, z)
-        except RuntimeError as error:
+        except (RuntimeError, TypeError) as error:
             raise InputError(f"the game's own value does not accept `data`: {error}") from error
         return
     try:
         fake = copied.generate(z, conditions(first))
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise InputError(
             f"`G` does not accept latents of shape {tuple(next(tensors(z)).shape)}: {error}; set Game(latent=...) to "
             "the size that G was built for"
@@ -248,5 +248,5 @@ def check(game: Game, X: Rows, purpose: str) -> None:
         )
     try:
         D(fake, *copied.batch(first, z, fake=fake).fake_conditions)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise InputError(f"`D` does not accept samples of shape {tuple(fake.shape[1:])}: {error}") from error
