@@ -12,7 +12,7 @@ from scipy.optimize import nnls
 from saddlegan import Status, fit
 from saddlegan.errors import InputError, SolveError
 from saddlegan.fit.relu._arrangements import cells, sweep
-from saddlegan.fit.relu._discrepancy import ascend, coupling_bound, relu_discrepancy
+from saddlegan.fit.relu._discrepancy import ascend, coupling_bound, relu_discrepancy, upper_bound
 from saddlegan.fit.relu._gaussian import match_gaussian
 from saddlegan.fit.relu._measure import solve_measure
 from saddlegan.fit.relu._points import match_points
@@ -162,6 +162,25 @@ def test_ten_dimensions_search_stays_below_the_bound():
         ratios.append(best.lower / coupling_bound(X, G, best.direction))
     assert min(ratios) > 0.1
     assert max(ratios) <= 1.0
+
+
+@pytest.mark.parametrize(("n", "m"), [(8, 8), (9, 7)])
+@pytest.mark.parametrize("seed", range(8))
+def test_upper_bounds_hold_in_exact_cases(n, m, seed):
+    """Oracle: all patterns listed."""
+    rng = np.random.default_rng(seed)
+    X = torch.tensor(rng.standard_normal((n, 4)))
+    G = torch.tensor(rng.uniform(0.1, 2.0) * rng.standard_normal((m, 4)) + rng.uniform(0, 1) * rng.standard_normal(4))
+    exact = relu_discrepancy(X, G)
+    assert exact.exact
+    bound = upper_bound(X, G, exact.witness)
+    assert exact.value <= bound <= coupling_bound(X, G, exact.witness) + 1e-12
+
+
+def test_upper_bound_is_a_small_multiple_in_fifty_dimensions():
+    X, G = torch.randn(2, 400, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = relu_discrepancy(X, G)
+    assert found.value <= found.upper <= 4.0 * found.value
 
 
 def test_free_points_on_the_ring_are_feasible_monotone_and_nearly_global():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import warnings
 from typing import Any
 
@@ -27,14 +28,20 @@ def cvxpy() -> Any:
         raise MissingExtraError("cvxpy", "convex") from error
 
 
-def solve(problem: Any) -> float:
+def solve(problem: Any, *, time_limit: float = math.inf) -> float:
     """Solve a cvxpy minimisation by Clarabel to high accuracy and return its dual objective.
+
+    Args:
+        problem: a cvxpy problem.
+        time_limit: seconds for the interior-point method.
 
     Raises:
         SolveError: the solver found no optimum; the message carries its status.
     """
     cp = cvxpy()
-    options = {"tol_gap_abs": TOLERANCE, "tol_gap_rel": TOLERANCE, "tol_feas": TOLERANCE}
+    options: dict[str, float] = {"tol_gap_abs": TOLERANCE, "tol_gap_rel": TOLERANCE, "tol_feas": TOLERANCE}
+    if math.isfinite(time_limit):
+        options["time_limit"] = time_limit
     try:
         data, chain, inverse = problem.get_problem_data(cp.CLARABEL, solver_opts=options)
         answer = chain.solve_via_data(problem, data, solver_opts=options)

@@ -25,15 +25,18 @@ class PolynomialWGAN(AbstractWGAN):
         minimise E ||G(z)||^2   subject to
         max over ||u|| = 1 of | a u^T (M_X - M_G) u + b (mu_X - mu_G)^T u |  <=  beta
 
-    A semidefinite program of size d + 1 in the generator's mean and second moment, realised by G(z) = m + F^T z. Above
-    60 columns the closed-form feasible point m = mu_X, P = mu mu^T + (C - (beta/|a|) I)_+ with the gap to a dual bound.
+    First the closed-form feasible point m = mu_X, P = mu mu^T + (C - (beta/|a|) I)_+ and its gap to a dual bound. Where
+    that is open, with at most 60 columns, a semidefinite program of size d + 1 in the generator's mean and second
+    moment. Both are realised by G(z) = m + F^T z.
 
     Args:
         a: coefficient of t^2; not zero (then use `LinearWGAN`).
         b: coefficient of t.
         c: constant; it cancels in every comparison.
         beta: right side of the constraint, in the units of a t^2 + b t.
-        solver: "semidefinite" (the extra `convex`), "closed-form", or "auto" by the number of columns.
+        solver: "semidefinite" (the extra `convex`) wherever the closed form leaves a gap, "closed-form" only, or "auto"
+            by the number of columns.
+        time_limit: seconds for the semidefinite program; the closed form stands when they are over. None for no limit.
 
     Attributes:
         beta_: the right side used.
@@ -42,7 +45,7 @@ class PolynomialWGAN(AbstractWGAN):
         eigenvalues_: their weights |v_j| (k,).
         generator_: `networks.LinearGenerator`.
         discriminator_: `networks.TwoLayerDiscriminator`, the dual point.
-        solution_: `Solution`; OPTIMAL, or FEASIBLE with the gap of the closed form.
+        solution_: `Solution`; OPTIMAL, or FEASIBLE with the gap that is left.
         game_: the `Game` that the pair plays.
 
     References:
@@ -56,13 +59,21 @@ class PolynomialWGAN(AbstractWGAN):
     """
 
     def __init__(
-        self, a: float = 1.0, b: float = 1.0, c: float = 0.0, beta: float = 0.1, solver: Solver = "auto"
+        self,
+        a: float = 1.0,
+        b: float = 1.0,
+        c: float = 0.0,
+        beta: float = 0.1,
+        solver: Solver = "auto",
+        *,
+        time_limit: float | None = None,
     ) -> None:
         self.a = a
         self.b = b
         self.c = c
         self.beta = beta
         self.solver = solver
+        self.time_limit = time_limit
 
     def fit(self, X: Any, y: object = None) -> PolynomialWGAN:
         """Solve the WGAN for data X (n, d); `y` is ignored.
@@ -73,7 +84,6 @@ class PolynomialWGAN(AbstractWGAN):
         Raises:
             InputError: X or a parameter is unusable.
             MissingExtraError: the semidefinite program needs cvxpy.
-            SolveError: it was not solved.
         """
         del y
         beta = float(check_beta(self.beta, auto=False))
@@ -84,6 +94,7 @@ class PolynomialWGAN(AbstractWGAN):
             raise InputError("`a` must not be 0: without t^2 the discriminator is linear, use LinearWGAN")
         if self.solver not in get_args(Solver):
             raise InputError(f"`solver` must be one of {', '.join(get_args(Solver))}, got {self.solver!r}")
+        time_limit = math.inf if self.time_limit is None else checks.positive("time_limit", self.time_limit)
         X = read_data(self, X, reset=True, min_samples=2)
         centred = second_moment(X, center=True)
         mean = centred.mean.cpu().numpy()
@@ -91,10 +102,10 @@ class PolynomialWGAN(AbstractWGAN):
         covariance = centred.matvec(torch.eye(d, dtype=torch.float64, device=centred.mean.device)).cpu().numpy()
         moment = 0.5 * (covariance + covariance.T) + np.outer(mean, mean)
         semidefinite = d <= SEMIDEFINITE_SIZE if self.solver == "auto" else self.solver == "semidefinite"
-        optimum = solve_polynomial(mean, moment, beta, a=a, b=b, semidefinite=semidefinite)
+        optimum = solve_polynomial(mean, moment, beta, a=a, b=b, semidefinite=semidefinite, time_limit=time_limit)
 
         values, vectors = np.linalg.eigh(optimum.moment - np.outer(optimum.mean, optimum.mean))
-        kept = values > 1e-12 * max(float(values[-1]), 1e-300)
+        kept = values > 1e-12 * max(float(values[-1]), 0.0)
         factor = (np.sqrt(values[kept]) * vectors[:, kept]).T[::-1].copy()
         kind = torch.empty(0, dtype=floating(X), device=centred.mean.device)
         generator = LinearGenerator(max(1, len(factor)), d, generator=torch.Generator()).to(kind)

@@ -11,6 +11,7 @@ Its multiplier Y >= 0 has tr(Y_uu) = Y_11, hence is a sum of v_j (u_j, 1)(u_j, 1
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import torch
@@ -44,7 +45,14 @@ class PolynomialOptimum:
 
 
 def solve_polynomial(
-    mean: np.ndarray, moment: np.ndarray, beta: float, *, a: float, b: float, semidefinite: bool
+    mean: np.ndarray,
+    moment: np.ndarray,
+    beta: float,
+    *,
+    a: float,
+    b: float,
+    semidefinite: bool,
+    time_limit: float = math.inf,
 ) -> PolynomialOptimum:
     """Minimise tr P over P >= m m^T subject to max over ||u|| = 1 of |a u^T (M - P) u + b (mu - m)^T u| <= beta.
 
@@ -54,14 +62,14 @@ def solve_polynomial(
         beta: right side of (1).
         a: coefficient of t^2, not zero.
         b: coefficient of t.
-        semidefinite: whether to solve the program of size d + 1, or to take the closed-form feasible point.
+        semidefinite: whether to solve the program of size d + 1 where the closed-form point leaves a gap.
+        time_limit: seconds for that program; when they are over, the closed form and its gap are the answer.
 
     Returns:
         The optimum, with value, bound and residuals measured on its own (m, P) and (u, v).
 
     Raises:
         MissingExtraError: the semidefinite program needs cvxpy.
-        SolveError: it was not solved.
 
     References:
         Theory 1.3; [S22] theorem 3.3.
@@ -71,20 +79,51 @@ def solve_polynomial(
         >>> optimum.solution.value, optimum.solution.bound
         (2.5, 2.5)
     """
-    if not semidefinite:
-        m, P = closed_form(mean, moment, beta / abs(a))
-        directions, outer = _spectral_dual(moment, beta, a)
-        return _measured(mean, moment, beta, a, b, m, P, directions, outer, solver="closed-form")
-    # unit scale for the interior-point method: x -> x / size turns (a, b, beta) into (a size^2, b size, beta)
-    size = float(np.sqrt(max(np.trace(moment), 1e-300) / len(mean)))
-    scaled = _program(mean / size, moment / size**2, beta, a * size**2, b * size)
-    m, P, directions, outer = scaled
-    optimum = _measured(
-        mean, moment, beta, a, b, size * m, size**2 * P, directions, size**2 * outer, solver="semidefinite"
+    # unit scale for every step: x -> x / size and the constraint divided by |a| size^2 leave a = +-1 and values of O(1)
+    size = float(np.sqrt(max(np.trace(moment), 1e-300)))
+    unit = (mean / size, moment / size**2, beta / (abs(a) * size**2), float(np.sign(a)), b / (abs(a) * size))
+    found = polynomial_discrepancy(torch.as_tensor(unit[1]), torch.as_tensor(unit[0]), a=unit[3], b=unit[4])
+    if found.upper <= unit[2]:  # G = 0 satisfies (1)
+        m, P, nobody = 0.0 * mean, 0.0 * moment, (np.zeros((0, len(mean))), np.zeros(0))
+        optimum = _measured(*unit, m, P, *nobody, solver="closed-form")
+    else:
+        m, P = closed_form(*unit[:3])
+        optimum = _measured(*unit, m, P, *_spectral_dual(*unit[1:4]), solver="closed-form")
+    if semidefinite and optimum.solution.status is not Status.OPTIMAL:
+        optimum = _refined(*unit, optimum, time_limit)
+    solution = optimum.solution
+    value, bound = solution.value * size**2, solution.bound * size**2
+    residual = solution.stats["primal_residual"] * abs(a) * size**2
+    stats = {**solution.stats, "beta": beta, "primal_residual": residual, "total_moment": float(np.trace(moment))}
+    return PolynomialOptimum(
+        size * optimum.mean,
+        size**2 * optimum.moment,
+        optimum.directions,
+        optimum.outer / abs(a),
+        Solution(value, bound, value - bound, solution.status, stats),
     )
-    if optimum.solution.status is Status.FAILED:
-        raise SolveError("the semidefinite program was solved too inaccurately for a proof", optimum.solution)
-    return optimum
+
+
+def _refined(
+    mean: np.ndarray, moment: np.ndarray, beta: float, a: float, b: float, closed: PolynomialOptimum, time_limit: float
+) -> PolynomialOptimum:
+    """Close the gap of the closed form by the semidefinite program, in unit scale; keep the better of each side."""
+    try:
+        m, P, directions, outer = _program(mean, moment, beta, a, b, time_limit)
+    except SolveError as error:  # the closed form is feasible whatever became of the program
+        stats = {**closed.solution.stats, "reason": str(error)}
+        return dataclasses.replace(closed, solution=dataclasses.replace(closed.solution, stats=stats))
+    # (1) is convex in (m, P) and 0 at the data's own moments: a rounding's violation is removed by moving there
+    found = polynomial_discrepancy(torch.as_tensor(moment - P), torch.as_tensor(mean - m), a=a, b=b)
+    excess = found.value - beta
+    t = 0.0 if excess <= 0.0 else min(1.0, excess / found.value)
+    m, P = (1.0 - t) * m + t * mean, (1.0 - t) * P + t * moment
+    optimum = _measured(mean, moment, beta, a, b, m, P, directions, outer, solver="semidefinite")
+    if closed.solution.bound > optimum.solution.bound:
+        directions, outer = closed.directions, closed.outer
+    if closed.solution.value < optimum.solution.value:
+        m, P = closed.mean, closed.moment
+    return _measured(mean, moment, beta, a, b, m, P, directions, outer, solver="semidefinite")
 
 
 def closed_form(mean: np.ndarray, moment: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +140,7 @@ def _spectral_dual(moment: np.ndarray, beta: float, a: float) -> tuple[np.ndarra
 
 
 def _program(
-    mean: np.ndarray, moment: np.ndarray, beta: float, a: float, b: float
+    mean: np.ndarray, moment: np.ndarray, beta: float, a: float, b: float, time_limit: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     cp = cvxpy()
     d = len(mean)
@@ -113,7 +152,7 @@ def _program(
         edge = (-0.5 * s * b) * (mean[:, None] - m)
         corner = t[i] * np.eye(d) - (s * a) * (moment - P)
         constraints.append(cp.bmat([[corner, edge], [edge.T, cp.reshape(beta - t[i], (1, 1), order="C")]]) >> 0)
-    solve(cp.Problem(cp.Minimize(cp.trace(P)), constraints))
+    solve(cp.Problem(cp.Minimize(cp.trace(P)), constraints), time_limit=time_limit)
     neurons = [_neurons(0.5 * (c.dual_value + c.dual_value.T)) for c in constraints[1:]]
     directions = np.vstack([u for u, _ in neurons])
     outer = np.concatenate([s * v for s, (_, v) in zip((1.0, -1.0), neurons, strict=True)])
@@ -166,10 +205,11 @@ def _measured(
     value = float(np.trace(P))
     outer, bound, dual_residual = dual_bound(mean, moment, beta, a, b, directions, outer)
     found = polynomial_discrepancy(torch.as_tensor(moment - P), torch.as_tensor(mean - m), a=a, b=b)
-    scale = max(abs(value), float(np.trace(moment)) * 1e-6, 1e-300)
+    # a gap is small beside what the discriminator can change; a mean far from 0 would hide any gap
+    spread = float(np.trace(moment) - mean @ mean) + float(np.linalg.norm(mean)) * min(1.0, beta / max(abs(b), 1e-300))
+    scale = max(min(spread, float(np.trace(moment))), 1e-300)
     primal_residual = found.value - beta
     tight = value - bound <= ACCURACY * scale and primal_residual <= ACCURACY * max(beta, abs(a) * scale)
-    unfinished = Status.FEASIBLE if solver == "closed-form" else Status.FAILED
     stats = {
         "beta": beta,
         "primal_residual": primal_residual,
@@ -178,7 +218,7 @@ def _measured(
         "neurons": len(outer),
         "total_moment": float(np.trace(moment)),
     }
-    solution = Solution(value, bound, value - bound, Status.OPTIMAL if tight else unfinished, stats)
+    solution = Solution(value, bound, value - bound, Status.OPTIMAL if tight else Status.FEASIBLE, stats)
     return PolynomialOptimum(m, P, directions, outer, solution)
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from saddlegan.fit.relu._discrepancy import local_maxima, relu_discrepancy
+from saddlegan.fit.relu._discrepancy import ascend, local_maxima, planar
 from saddlegan.fit.relu._zonotope import support
 
 STAGES = 24
@@ -100,11 +100,11 @@ def descend(
         found, height = local_maxima(X, G, torch.cat([U[used], drawn(256)]), signed=False, count=ADDED)
         found = found[height > level]
         if stage >= stages - 1 and (stage - stages + 1) % REPAIR_STAGES == 0:
-            judged = relu_discrepancy(X, G, n_starts=JUDGING_STARTS, generator=generator, bound=False)
-            if judged.value <= beta:
+            height, witness = _judged(X, G, generator)
+            if height <= beta:
                 break
-            level -= 1.05 * (judged.value - beta)
-            found = torch.cat([found, normalize(judged.witness[None])])
+            level -= 1.05 * (height - beta)
+            found = torch.cat([found, normalize(witness[None])])
             if level <= 0.5 * beta:
                 break
         if len(U) + len(found) > MOST:
@@ -118,6 +118,15 @@ def descend(
 def _response(G: Tensor, U: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     product = U @ G.T
     return (product > 0).to(G), torch.relu(product).mean(1) - target
+
+
+def _judged(X: Tensor, G: Tensor, generator: torch.Generator) -> tuple[float, Tensor]:
+    """Discrepancy and witness: exact in the plane, else by many starts; listing all patterns would cost too much."""
+    if X.shape[1] <= 2:
+        found = planar(X, G)
+        return found.value, found.witness
+    best = ascend(X, G, n_starts=JUDGING_STARTS, generator=generator)
+    return best.lower, best.direction
 
 
 def feasible(X: Tensor, G: Tensor, safe: Tensor, *, beta: float, generator: torch.Generator) -> Tensor | None:
@@ -135,7 +144,7 @@ def feasible(X: Tensor, G: Tensor, safe: Tensor, *, beta: float, generator: torc
     """
 
     def holds(points: Tensor) -> bool:
-        return relu_discrepancy(X, points, n_starts=JUDGING_STARTS, generator=generator, bound=False).value <= beta
+        return _judged(X, points, generator)[0] <= beta
 
     if holds(G):
         return G

@@ -7,11 +7,12 @@ import math
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
+from scipy.optimize import linear_sum_assignment, minimize_scalar
 from torch import Tensor
 
 from saddlegan.fit.relu._arrangements import count_subsets, sweep
 from saddlegan.fit.relu._zonotope import Projection, farthest_vertex, project, support, vertex
+from saddlegan.moments._trust_region import minimise
 from saddlegan.results import Discrepancy
 
 ENUMERABLE = 512  # subsets of points up to which all activation patterns are listed
@@ -28,7 +29,7 @@ def relu_discrepancy(
     """Sup over ||u|| <= 1 of |E (x^T u)_+ - E (g^T u)_+|: the Hausdorff distance of two zonotopes.
 
     Exact in one and two dimensions (an angular sweep, O(N log N)) and wherever all activation patterns can be listed.
-    Otherwise a multi-start ascent gives `value`, which some u attains, and a coupling of the samples gives `upper`.
+    Otherwise a multi-start ascent gives `value`, which some u attains, and couplings and moments give `upper`.
 
     Args:
         X: real sample (n, d), float64.
@@ -61,7 +62,7 @@ def relu_discrepancy(
         exact = upper - best.lower <= 1e-9 * max(upper, 1.0)
         return Discrepancy(best.lower * size, upper * size, best.direction, exact=exact)
     best = ascend(X, G, n_starts=n_starts, generator=generator)
-    upper = max(coupling_bound(X, G, best.direction), best.lower) if bound else math.inf
+    upper = max(upper_bound(X, G, best.direction), best.lower) if bound else math.inf
     return Discrepancy(best.lower * size, upper * size, best.direction, exact=False)
 
 
@@ -173,6 +174,58 @@ def local_maxima(P: Tensor, Q: Tensor, U: Tensor, *, signed: bool, count: int) -
     return U[chosen], top[chosen]
 
 
+def upper_bound(X: Tensor, G: Tensor, direction: Tensor) -> float:
+    """Upper bound of the ReLU discrepancy: the least of three, from couplings and from moments alone.
+
+        2 (t)_+ = t + |t|,   hence   2 sup  <=  max over ||u|| = 1 of  delta^T u + |E |x^T u| - E |g^T u||
+
+    with delta = mu_X - mu_G. The last term is at most the cost of a coupling that ignores signs (`coupling_bound`), at
+    most (u^T S u)^(1/2) with its second moment S = E (x -+ g)(x -+ g)^T, and, as |g^T u| <= ||g||, at most
+    (u^T M u)^(1/2) - u^T N u with M = E x x^T and N = E g g^T / ||g||, and the same with X and G exchanged.
+
+    Args:
+        X: (n, d).
+        G: (m, d).
+        direction: unit vector along which a cheap coupling is sorted where the optimal one is too expensive.
+
+    Example:
+        >>> upper_bound(torch.tensor([[1.0, 0.0]]), torch.tensor([[-1.0, 0.0]]), torch.tensor([1.0, 0.0]))
+        1.0
+    """
+    X, G, direction = X.double(), G.double(), direction.double()
+    costs = []
+    for x, g, weights in _couplings(X, G, direction):
+        gap = torch.where((x - g).norm(dim=1)[:, None] <= (x + g).norm(dim=1)[:, None], x - g, x + g)
+        costs.append((float(weights @ gap.norm(dim=1)), (gap * weights[:, None]).T @ gap))
+    delta = (X.mean(0) - G.mean(0)).cpu().numpy()
+    found = [0.5 * float(np.linalg.norm(delta)) + 0.5 * min(cost for cost, _ in costs)]
+    found += [0.5 * _largest(delta, S.cpu().numpy(), None) for _, S in costs]
+    sides = []
+    for P, Q in ((X, G), (G, X)):
+        lengths = Q.norm(dim=1).clamp_min(torch.finfo(Q.dtype).tiny)
+        N = (Q / lengths[:, None]).T @ Q / len(Q)
+        sides.append(0.5 * _largest(delta, (P.T @ P / len(P)).cpu().numpy(), N.cpu().numpy()))
+    return min(*found, max(sides))
+
+
+def _largest(delta: np.ndarray, M: np.ndarray, N: np.ndarray | None) -> float:
+    """Bound max over ||u|| = 1 of delta^T u + (u^T M u)^(1/2) - u^T N u: trust regions, the root below its tangents.
+
+    (u^T M u)^(1/2) <= u^T M u / (2 c) + c / 2 for every c > 0; the least over c is searched, each is valid.
+    """
+    top = float(np.linalg.eigvalsh(M)[-1])
+    if top <= 0.0:
+        return float(np.linalg.norm(delta))
+
+    def bound(exponent: float) -> float:
+        c = top**0.5 * float(np.exp(exponent))
+        A = M / (2.0 * c) - (0.0 if N is None else N)
+        return 0.5 * c - minimise(-A, -0.5 * delta, radius=1.0, sphere=True).bound
+
+    best = minimize_scalar(bound, bounds=(-5.0, 1.0), method="bounded", options={"xatol": 1e-2, "maxiter": 30})
+    return max(0.0, min(float(best.fun), bound(0.0)))
+
+
 def coupling_bound(X: Tensor, G: Tensor, direction: Tensor) -> float:
     """Upper bound of the ReLU discrepancy: ||mu_X - mu_G|| / 2 plus half a transport cost that ignores signs.
 
@@ -192,28 +245,37 @@ def coupling_bound(X: Tensor, G: Tensor, direction: Tensor) -> float:
         1.0
     """
     half = 0.5 * float((X.mean(0) - G.mean(0)).norm())
+    couplings = _couplings(X, G, direction)
+    return half + 0.5 * min(
+        float(weights @ torch.minimum((x - g).norm(dim=1), (x + g).norm(dim=1))) for x, g, weights in couplings
+    )
+
+
+def _couplings(X: Tensor, G: Tensor, direction: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Couplings as pairs (x, g) with weights: the optimal one if it can be had, else two that sort both samples."""
     n, m = len(X), len(G)
     if n * m <= COUPLING_CELLS:
         cost = torch.minimum(torch.cdist(X, G), torch.cdist(X, -G)).cpu().numpy()
         if n == m:
             rows, columns = linear_sum_assignment(cost)
-            return half + 0.5 * float(cost[rows, columns].mean())
+            return [(X[rows], G[columns], X.new_full((n,), 1.0 / n))]
         if importlib.util.find_spec("ot") is not None:
-            return half + 0.5 * _transport(cost)
-    return half + 0.5 * min(_sorted_cost(X, G, key) for key in (direction, None))
+            plan = _transport(cost)
+            rows, columns = np.nonzero(plan)
+            return [(X[rows], G[columns], torch.as_tensor(plan[rows, columns]).to(X))]
+    return [_sorted_coupling(X, G, key) for key in (direction, None)]
 
 
-def _transport(cost: np.ndarray) -> float:
-    """Optimal transport cost, from the feasible plan that the network simplex of POT returns."""
+def _transport(cost: np.ndarray) -> np.ndarray:
+    """Optimal transport plan, from the network simplex of POT."""
     import ot  # an extra; imported where it is needed
 
     n, m = cost.shape
-    plan = ot.emd(np.full(n, 1.0 / n), np.full(m, 1.0 / m), cost, numItermax=10_000_000)
-    return float((plan * cost).sum())
+    return ot.emd(np.full(n, 1.0 / n), np.full(m, 1.0 / m), cost, numItermax=10_000_000)
 
 
-def _sorted_cost(X: Tensor, G: Tensor, direction: Tensor | None) -> float:
-    """Cost of the coupling that sorts both samples by |p^T u|, or by length."""
+def _sorted_coupling(X: Tensor, G: Tensor, direction: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """The coupling that sorts both samples by |p^T u|, or by length."""
     order = [(P.norm(dim=1) if direction is None else (P @ direction).abs()).argsort() for P in (X, G)]
     n, m = len(X), len(G)
     edges = torch.cat([torch.arange(1, n + 1).double() / n, torch.arange(1, m + 1).double() / m]).unique()
@@ -221,4 +283,4 @@ def _sorted_cost(X: Tensor, G: Tensor, direction: Tensor | None) -> float:
     middle = edges.to(X) - 0.5 * lengths
     x = X[order[0][(middle * n).long().clamp_max(n - 1)]]
     g = G[order[1][(middle * m).long().clamp_max(m - 1)]]
-    return float(lengths @ torch.minimum((x - g).norm(dim=1), (x + g).norm(dim=1)))
+    return x, g, lengths

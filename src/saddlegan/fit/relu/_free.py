@@ -22,6 +22,7 @@ PLANAR_ROUNDS = 16  # of cutting planes in the plane: symmetric data are solved 
 PLANAR_STAGES = 8
 NEAR = 0.3  # share of the first step's length where the start is nearly optimal
 MORE_STARTS = 3
+RETREAT = 0.05  # share of the way to the data, where the exact discrepancy is larger than the searched one
 SMALL = 4096  # entries of X up to which more starts are made
 
 
@@ -96,21 +97,19 @@ def _solve(X: Tensor, beta: float, generator: torch.Generator, deadline: float) 
             made = descend(X, start, beta=beta, generator=generator, deadline=deadline, rate=rate, stages=stages)
             # the data have discrepancy 0, so that this ends
             points = feasible(X, made.points, X, beta=beta, generator=generator)
-            judged = relu_discrepancy(X, X if points is None else points, generator=generator)
-            made = dataclasses.replace(made, points=X if points is None else points)
+            points = X if points is None else points
+            judged = relu_discrepancy(X, points, generator=generator)
+            while judged.value > beta * (1.0 + 1e-9):  # patterns that could be listed know better than the search
+                points = torch.lerp(points, X, RETREAT)
+                judged = relu_discrepancy(X, points, generator=generator)
+            made = dataclasses.replace(made, points=points)
             candidates.append(_matched(made, judged, beta, bound, Status.SETTLED))
-    best = min(
-        candidates, key=lambda candidate: (candidate.solution.stats["primal_residual"] > 0.0, candidate.solution.value)
-    )
-    late = time.perf_counter() > deadline
+    best = min(candidates, key=lambda found: (found.solution.stats["primal_residual"] > 0.0, found.solution.value))
     value = best.solution.value
-    solution = Solution(
-        value,
-        bound,
-        value - bound,
-        Status.BUDGET_SPENT if late else best.solution.status,
-        {**best.solution.stats, **extra},
-    )
+    status = Status.LOCAL if best.solution.status is Status.LOCAL else Status.SETTLED
+    if time.perf_counter() > deadline:
+        status = Status.BUDGET_SPENT
+    solution = Solution(value, bound, value - bound, status, {**best.solution.stats, **extra})
     return dataclasses.replace(best, solution=solution)
 
 
