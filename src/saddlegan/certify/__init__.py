@@ -1,6 +1,7 @@
 """Door 3, `certify`: judge which equilibrium a pair is at."""
 
 from saddlegan.certify._critical import critical_lambda
+from saddlegan.certify._diagnosis import Diagnosis, diagnose
 from saddlegan.certify._generator_deviation import generator_deviation
 from saddlegan.certify._landscape import GradientNorms, PathAngle, game_spectrum, gradient_norms, path_angle
 from saddlegan.certify._local import local
@@ -17,6 +18,7 @@ from saddlegan.search import Search
 
 __all__ = [
     "AbstractExactGame",
+    "Diagnosis",
     "GaussianW2Game",
     "GaussianWGAN",
     "GradientNorms",
@@ -28,6 +30,7 @@ __all__ = [
     "Spectrum",
     "Watch",
     "critical_lambda",
+    "diagnose",
     "duality_gap",
     "game_spectrum",
     "generator_deviation",

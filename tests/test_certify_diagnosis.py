@@ -1,0 +1,80 @@
+"""Diagnosis. Oracle: pairs with one planted fault each (tests/planted.py)."""
+
+from __future__ import annotations
+
+import copy
+import pathlib
+
+import pytest
+import torch
+
+from planted import NAMES, planted
+from saddlegan import certify
+from saddlegan.errors import InputError
+
+
+def _named(name: str, seed: int) -> None:
+    game, data = planted(name, seed)
+    found = certify.diagnose(game, data, random_state=seed)
+    assert found.faults == (() if name.startswith("healthy") else (name,)), dict(found.findings)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("seed", range(3))
+def test_planted_faults_are_named_and_healthy_pairs_are_not(name: str, seed: int) -> None:
+    _named(name, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_planted_faults_over_twenty_seeds(name: str) -> None:
+    for seed in range(20):
+        _named(name, seed)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+@pytest.mark.parametrize("name", ["healthy", "collapsed", "missing modes", "memorising"])
+def test_findings_about_samples_do_not_depend_on_the_datas_units(name: str, scale: float) -> None:
+    game, x = planted(name, 0)
+    assert isinstance(x, torch.Tensor)
+    before = certify.diagnose(game, x)
+    with torch.no_grad():
+        for parameter in game.G.parameters():
+            parameter.mul_(scale)
+    after = certify.diagnose(game, scale * x)
+    for figure in ("spread of G(z) / spread of data", "data not covered", "distance to the data / between data"):
+        assert after.findings[figure] == pytest.approx(before.findings[figure], rel=1e-2, abs=1e-2)
+
+
+def test_the_pair_and_all_random_states_are_left_as_they_were() -> None:
+    game, x = planted("healthy", 0)
+    game.G.train()
+    before = copy.deepcopy((game.G.state_dict(), game.D.state_dict()))
+    state = torch.get_rng_state()
+    certify.diagnose(game, x)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert game.G.training
+    assert all(p.grad is None for p in (*game.G.parameters(), *game.D.parameters()))
+    for old, new in zip(before, (game.G.state_dict(), game.D.state_dict()), strict=True):
+        assert all(torch.equal(old[name], new[name]) for name in old)
+
+
+def test_a_diagnosis_shows_itself(tmp_path: pathlib.Path) -> None:
+    game, x = planted("collapsed", 0)
+    found = certify.diagnose(game, x)
+    assert repr(found) == "Diagnosis(collapsed)"
+    assert "Collapse" in str(found)
+    found.report(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<h1>collapsed</h1>" in page
+    assert all(name.split(" /")[0] in page for name in found.findings)
+    assert found.plot().axes[0].get_title() == "collapsed"
+
+
+def test_bad_input_is_refused_by_name() -> None:
+    game, x = planted("healthy", 0)
+    assert isinstance(x, torch.Tensor)
+    with pytest.raises(InputError, match="32"):
+        certify.diagnose(game, x[:10])
+    with pytest.raises(InputError, match="samples of shape"):
+        certify.diagnose(game, torch.zeros(64, 5))
