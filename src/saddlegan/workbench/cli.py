@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from saddlegan.errors import SaddleganError
-from saddlegan.workbench.commands import certify, compare, data, explore, fit, measure, report, sample, train
+from saddlegan.workbench.commands import certify, compare, data, explore, fit, measure, report, reproduce, sample, train
 from saddlegan.workbench.terminal import console
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -55,6 +55,7 @@ app.command("certify")(certify.certify)
 app.command("train")(train.train)
 app.command("sample")(sample.sample)
 app.command("measure")(measure.measure)
+app.command("reproduce")(reproduce.reproduce)
 app.command("compare")(compare.compare)
 app.command("explore")(explore.explore)
 app.command("report")(report.report)

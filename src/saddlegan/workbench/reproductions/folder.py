@@ -1,0 +1,133 @@
+"""Runs one experiment and writes its folder: `result.json` with every figure, and `report.html` to read."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from saddlegan import __version__
+from saddlegan.errors import RunError
+from saddlegan.results import plain
+from saddlegan.workbench.report import html
+from saddlegan.workbench.report.scene import Section
+from saddlegan.workbench.reproductions.finding import Experiment, Finding
+from saddlegan.workbench.runs.folder import write_atomic
+
+RESULT = "result.json"
+FORMAT = "saddlegan-reproduction"
+
+
+def reproduce(experiment: Experiment, out: Path, *, full: bool, seeds: int, overwrite: bool = False) -> dict[str, Any]:
+    """Run the experiment and write its folder.
+
+    Args:
+        experiment: from the registry.
+        out: folder to make.
+        full: full size, else the one that ends within a minute.
+        seeds: how many, counted from 0.
+        overwrite: replace the result of an earlier run in that folder.
+
+    Returns:
+        What `result.json` holds.
+
+    Raises:
+        RunError: the folder holds something, or cannot be written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (overwrite and (out / RESULT).is_file()):
+        raise RunError(f"`out` must be a new folder, but {out} exists; choose another path or pass --overwrite")
+    began = time.perf_counter()
+    finding = experiment.run(range(seeds), full)
+    result = plain(
+        {
+            "format": FORMAT,
+            "name": experiment.name,
+            "paper": experiment.paper,
+            "claim": experiment.claim,
+            "source": experiment.source,
+            "size": "full" if full else "quick",
+            "seeds": seeds,
+            "setting": finding.setting,
+            "checks": [vars(check) for check in finding.checks],
+            "verdict": finding.verdict,
+            "why": finding.why,
+            "remark": finding.remark,
+            "numbers": finding.numbers,
+            "seconds": round(time.perf_counter() - began, 2),
+            "machine": machine(),
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "saddlegan": __version__,
+        }
+    )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {out}: {error.strerror or error}") from error
+    sections = _sections(result, finding)
+    twin = {"title": experiment.claim, "sections": [{"id": s.id, "title": s.title, "data": s.data} for s in sections]}
+    write_atomic(out / "report.html", _page(result, sections).encode())
+    write_atomic(out / "report.json", (json.dumps(twin, indent=1) + "\n").encode())
+    write_atomic(out / RESULT, (json.dumps(result, indent=1) + "\n").encode())  # last: a result means a whole folder
+    return result
+
+
+def machine() -> str:
+    """What computed: kind, cores, versions."""
+    return (
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}"
+    )
+
+
+def _sections(result: dict[str, Any], finding: Finding) -> list[Section]:
+    good = result["verdict"] == "reproduced"
+    badge = html.Markup('<p class="badge {}">{}</p>').format("good" if good else "warn", result["verdict"])
+    verdict = html.join([badge, html.text(f"Why: {result['why']}."), html.text(result["remark"])])
+    checks = html.table(
+        (
+            f"{'(ours) ' if check['ours'] else ''}{check['claim']}",
+            "holds" if check["holds"] else "does not hold",
+            check["found"],
+        )
+        for check in result["checks"]
+    )
+    setting = html.table((name, str(value), "") for name, value in result["setting"].items())
+    run = html.text(
+        f"{result['size']} size, {result['seeds']} seeds, {result['seconds']:g} s on {result['machine']}. Again: "
+        f"saddlegan reproduce {result['name']} --{result['size']} --seeds {result['seeds']}"
+    )
+    sections = [
+        Section("verdict", "Verdict", verdict, {"verdict": result["verdict"], "why": result["why"]}),
+        Section("checks", "What is said, what is found", checks, {"checks": result["checks"]}),
+    ]
+    if finding.figures:
+        drawn = html.join(html.figure(f.png, alt=f.alt, caption=f.caption) for f in finding.figures)
+        sections.append(Section("figures", "Figures", drawn, {"captions": [f.caption for f in finding.figures]}))
+    sections.append(Section("setting", "Setting", setting, result["setting"]))
+    sections.append(
+        Section("run", "Time and machine", run, {"seconds": result["seconds"], "machine": result["machine"]})
+    )
+    return sections
+
+
+def _page(result: dict[str, Any], sections: list[Section]) -> str:
+    environment = Environment(
+        loader=PackageLoader("saddlegan.workbench.report", "templates"), autoescape=True, undefined=StrictUndefined
+    )
+    return environment.get_template("report.html.j2").render(
+        title=result["claim"],
+        subtitle=result["source"],
+        sections=sections,
+        version=result["saddlegan"],
+        created=result["created"].replace("T", " ").replace("+00:00", " UTC"),
+    )
+
+
+def _worded(check: dict[str, Any]) -> str:
+    return f"(ours) {check['claim']}" if check["ours"] else check["claim"]

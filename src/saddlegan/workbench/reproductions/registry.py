@@ -1,0 +1,23 @@
+"""Every experiment by name. A new one: a function in a paper's file, and a row in that file's EXPERIMENTS."""
+
+from __future__ import annotations
+
+from saddlegan.errors import InputError
+from saddlegan.workbench.reproductions import convexity, equilibria, primal_dual
+from saddlegan.workbench.reproductions.finding import Experiment
+
+EXPERIMENTS: dict[str, Experiment] = {
+    experiment.name: experiment
+    for experiment in (*convexity.EXPERIMENTS, *equilibria.EXPERIMENTS, *primal_dual.EXPERIMENTS)
+}
+
+
+def find(name: str) -> Experiment:
+    """The experiment of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in EXPERIMENTS:
+        raise InputError(f"`NAME` must be one of {', '.join(EXPERIMENTS)}, got {name!r}")
+    return EXPERIMENTS[name]

@@ -1,0 +1,55 @@
+"""The documentation's page on all experiments, written from stored results and from nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+HEAD = """# What holds, what does not
+
+The papers' claims, re-done. Every line is computed: `saddlegan reproduce NAME --full` runs an experiment and writes its
+folder, `docs/reproductions/` holds the results shown here, and this page is generated from them. A verdict follows from
+the source's claims below it: *reproduced* if all hold, *partly* if some do; what is marked (ours) is a correction or a
+comparison and does not count. Figures over several seeds are mean ± standard
+deviation.
+
+| Experiment | Claim | Verdict |
+|---|---|---|
+"""
+
+
+def page(results: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown of the page.
+
+    Args:
+        results: what each `result.json` holds, in the page's order.
+    """
+    rows = "".join(f"| [{r['name']}](#{r['name']}) | {_cell(r['claim'])} | **{r['verdict']}** |\n" for r in results)
+    return HEAD + rows + "".join(map(_experiment, results))
+
+
+def _experiment(result: Mapping[str, Any]) -> str:
+    setting = "; ".join(f"{name}: {value}" for name, value in result["setting"].items())
+    checks = "".join(
+        f"| {_mark(check)}{_cell(check['claim'])} | {_cell(check['found'])} | {_held(check)} |\n"
+        for check in result["checks"]
+    )
+    return (
+        f"\n## {result['name']}\n\n{result['claim']}\n\nSource: {result['source']}. Setting: {setting}.\n\n"
+        f"| What is said | What is found | Holds |\n|---|---|---|\n{checks}\n"
+        f"{result['remark']}\n\n"
+        f"*{result['size']} size, seeds: {result['seeds']}, {result['seconds']:g} s on {result['machine']}; "
+        f"{result['created'][:10]}.*\n"
+    )
+
+
+def _cell(words: str) -> str:
+    return words.replace("|", "\\|")
+
+
+def _mark(check: Mapping[str, Any]) -> str:
+    return "(ours) " if check["ours"] else ""
+
+
+def _held(check: Mapping[str, Any]) -> str:
+    return "yes" if check["holds"] else "**no**"
