@@ -12,7 +12,7 @@ import torch
 
 from games import MAKERS, Known, solve_matrix
 from saddlegan import Certificate, certify
-from saddlegan.errors import BudgetWarning
+from saddlegan.errors import BlindWarning, BudgetWarning
 
 SEEDS = 20
 PROVABLE = ("pennies", "matrix", "quadratic-wgan")
@@ -28,6 +28,7 @@ def _nash(known: Known, seed: int) -> Certificate:
     search = known.search(steps=30, restarts=2, evaluations=6, patience=3, samples=512)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BudgetWarning)
+        warnings.simplefilter("ignore", BlindWarning)  # a pure strategy is a softmax without slope
         return certify.nash(known.game, known.data, search=search, random_state=seed, exact=False)
 
 
@@ -73,11 +74,12 @@ def test_spectrum_encloses_the_known_critical_lambda_and_rises() -> None:
     spectrum = certify.critical_lambda(
         known.game, known.data, lams=(0.0, 1.5, 6.0, math.inf), norm="parameters", search=search
     )
-    assert (spectrum.lower, spectrum.upper) == (1.5, 6.0)
+    assert (spectrum.lower, spectrum.suspected, spectrum.upper) == (1.5, 6.0, math.inf)
     gains = spectrum.generator_gains
     assert gains[2] == pytest.approx(0.5 * (1.0 - 4.0 / 7.0), abs=2e-2)
     assert all(later >= earlier - 2e-2 for earlier, later in itertools.pairwise(gains))
-    assert "refuted from lambda = 6" in spectrum.sentence
+    assert "suspected not to be a proximal equilibrium from lambda = 6 on" in spectrum.sentence
+    assert "refuted as a Nash equilibrium" in spectrum.sentence
 
 
 @pytest.mark.parametrize("lam", [0.5, 20.0])
@@ -86,6 +88,7 @@ def test_proximal_search_agrees_with_the_gaussian_closed_form(lam: float) -> Non
     search = known.search(steps=50, learning_rate=3e-3, samples=512, evaluations=10)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BudgetWarning)
+        warnings.simplefilter("ignore", BlindWarning)  # a pure strategy is a softmax without slope
         _check(known, certify.proximal(known.game, known.data, lam=lam, norm=known.norm, search=search), lam)
 
 
@@ -109,4 +112,5 @@ def test_too_few_starts_refute_nothing_at_a_finite_lambda(restarts: int) -> None
     search = known.search(steps=60, restarts=restarts, samples=512)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BudgetWarning)
+        warnings.simplefilter("ignore", BlindWarning)  # a pure strategy is a softmax without slope
         _check(known, certify.stackelberg(known.game, known.data, search=search, exact=False), 0.0)

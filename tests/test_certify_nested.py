@@ -14,7 +14,7 @@ from games import MAKERS
 from saddlegan import certify
 from saddlegan.certify import GaussianW2Game, Spectrum
 from saddlegan.certify._spectrum import summarise
-from saddlegan.errors import BudgetWarning
+from saddlegan.errors import BlindWarning, BudgetWarning
 
 LADDER = (0.0, 0.3, 3.0, 30.0, math.inf)
 
@@ -40,6 +40,7 @@ def test_searched_spectra_are_nested(name: str, moved: bool) -> None:
     search = known.search(steps=20, restarts=restarts, evaluations=2, samples=256, learning_rate=5e-3, inner_steps=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BudgetWarning)
+        warnings.simplefilter("ignore", BlindWarning)  # a pure strategy is a softmax without slope
         spectrum = certify.critical_lambda(
             known.game, known.data, lams=LADDER, norm=known.norm, search=search, exact=False
         )

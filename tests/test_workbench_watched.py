@@ -35,7 +35,7 @@ OPTIONS = {
     "certify_steps": 10,
 }
 LINE = ["train", "ring", "--rule", "alternating", "--steps", "12", "--metrics-every", "6", "--n-samples", "200"]
-LINE += ["--set", "hidden=8", "--batch", "16", "--set", "activation=softplus", "--set", "certify_steps=10"]
+LINE += ["--set", "hidden=8", "--batch", "16", "--set", "activation=softplus", "--set", "certify_steps=100"]
 FIGURES = {"proximal_gap", "proximal_gap_error", "generator_gain", "discriminator_gain"}
 
 
@@ -92,23 +92,25 @@ def test_a_resumed_run_writes_the_same_lines(tmp_path: Path, at: int) -> None:
 
 
 def test_it_stops_once_the_gap_is_below_and_not_before(tmp_path: Path) -> None:
-    session, run, data = _start(tmp_path / "a", stop_below=1e6)
+    session, run, data = _start(tmp_path / "a", stop_below=1e6, certify_steps=100)  # enough for a settled gap
     ending = _train(session, run, data)
     assert (ending.reason, ending.done) == ("stopped", 5)
     assert run.metrics()[-1]["step"] == 5
-    session, run, data = _start(tmp_path / "b", stop_below=-1e6)
+    session, run, data = _start(tmp_path / "b", stop_below=1e-9, certify_steps=100)
     assert _train(session, run, data).reason == "done"
 
 
 def test_every_seed_is_measured_and_all_must_be_below(tmp_path: Path) -> None:
-    session, run, data = _start(tmp_path / "a", seeds=2)
+    session, run, data = _start(tmp_path / "a", seeds=2, certify_steps=100)
     _train(session, run, data)
     row = run.metrics()[-1]
     assert row["proximal_gap"] == pytest.approx(np.mean(row["proximal_gap_by_seed"]))
     low, high = sorted(row["proximal_gap_by_seed"])
     assert low < high
     between = 0.5 * (low + high) + 2.0 * math.sqrt(2) * row["proximal_gap_error"]
-    session, run, data = _start(tmp_path / "b", seeds=2, certify_every=12, stop_below=between)
+    session, run, data = _start(
+        tmp_path / "b", seeds=2, certify_every=12, certify_steps=100, stop_below=max(between, 0.0)
+    )
     watch = watched.Watched(session, data)
     for _ in range(12):
         step = session.step()

@@ -60,5 +60,9 @@ class BudgetWarning(UserWarning):
     """A step budget was spent before the search settled; the result's `status` says so too."""
 
 
+class BlindWarning(UserWarning):
+    """Gradients vanish at a pair: that a search found nothing there is no evidence."""
+
+
 class SampleSizeWarning(UserWarning):
     """There are fewer samples than features: a distance is mostly its own floor."""

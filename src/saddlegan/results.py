@@ -10,12 +10,19 @@ import dataclasses
 import enum
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from saddlegan.errors import InputError
 
 Bound = Literal["exact", "lower", "none"]
-Verdict = Literal["proved", "refuted", "not refuted"]
+Verdict = Literal["proved", "refuted", "suspected", "not refuted", "undecided"]
+_CLAIMS = {
+    "nash": "a Nash equilibrium",
+    "duality gap": "a Nash equilibrium",
+    "stackelberg": "a Stackelberg equilibrium",
+    "proximal": "a proximal equilibrium",
+    "proximal duality gap": "a proximal equilibrium",
+}
 
 
 class Status(enum.Enum):
@@ -27,6 +34,7 @@ class Status(enum.Enum):
     LOCAL = "inner maximum exact, outer minimum local; `bound` is a lower bound on the global minimum"
     SETTLED = "the search settled: its gain stopped growing"
     BUDGET_SPENT = "the step budget was spent before the search settled; raise `steps`"
+    BLIND = "gradients vanish at this pair: a search sees nothing, which is no evidence for it"
     NON_FINITE = "a value became NaN or infinite; lower the step size or check the data"
     FAILED = "the solver failed"
 
@@ -115,10 +123,13 @@ class Certificate:
         generator_gain: how much the generator could lower its value by deviating alone.
         discriminator_gain: how much the discriminator could raise it by deviating alone.
         bound: "exact" if both gains are solved, "lower" if they come from a finite search, "none" if nothing is known.
-        verdict: "proved" (needs an exact bound), "refuted", or "not refuted".
+        verdict: "proved" (needs an exact bound); "refuted" (a gain that is a lower bound); "suspected" (a gain found by
+            a search within a search, which bounds nothing); "not refuted" (a settled search found none); "undecided"
+            (the search saw nothing that it could trust).
         standard_error: sampling error of `gap` (0 for population or exact evaluations).
         status: how the computation ended.
         stats: settings and curves that produced the figures.
+        upper: the true gap is at most this; infinity where no such bound is known.
 
     Raises:
         InputError: "proved" was claimed without an exact bound, or a field has an unknown value.
@@ -133,17 +144,53 @@ class Certificate:
     standard_error: float
     status: Status
     stats: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    upper: float = math.inf
 
     def __post_init__(self) -> None:
         if self.bound not in ("exact", "lower", "none"):
             raise InputError(f"`bound` must be 'exact', 'lower' or 'none', got {self.bound!r}")
-        if self.verdict not in ("proved", "refuted", "not refuted"):
-            raise InputError(f"`verdict` must be 'proved', 'refuted' or 'not refuted', got {self.verdict!r}")
+        if self.verdict not in get_args(Verdict):
+            raise InputError(
+                f"`verdict` must be one of {', '.join(map(repr, get_args(Verdict)))}, got {self.verdict!r}"
+            )
         if self.verdict == "proved" and self.bound != "exact":
             raise InputError("`verdict` 'proved' needs `bound` 'exact': a finite search can only refute")
 
     def __repr__(self) -> str:
-        return _line(self)
+        skip = ("stats", "upper") if math.isinf(self.upper) else ("stats",)
+        return _line(self, skip)
+
+    @property
+    def sentence(self) -> str:
+        """The finding in words, no stronger than the verdict.
+
+        Example:
+            >>> Certificate("nash", 0.5, 0.5, 0.0, "lower", "refuted", 0.01, Status.SETTLED).sentence
+            'The pair is refuted as a Nash equilibrium: the generator could gain at least 0.5 (standard error 0.01).'
+        """
+        claim = _CLAIMS.get(self.kind, f"an equilibrium ({self.kind})")
+        if "proximal" in self.kind and "lam" in self.stats:
+            claim += f" at lambda = {self.stats['lam']:g}"
+        error = f" (standard error {self.standard_error:.2g})" if self.standard_error > 0 else ""
+        gains = {"generator": self.generator_gain, "discriminator": self.discriminator_gain}
+        most = max(gains, key=lambda name: gains[name])
+        if self.verdict == "proved":
+            return f"The pair is proved to be {claim}."
+        if self.verdict == "refuted":
+            if self.bound == "lower":  # only these players' gains bound anything from below
+                most = self.stats.get("refuted_by", most)
+                return f"The pair is refuted as {claim}: the {most} could gain at least {gains[most]:.4g}{error}."
+            return f"The pair is refuted as {claim}: the {most} could gain {gains[most]:.4g}{error}."
+        if self.verdict == "suspected":
+            return (
+                f"The pair is suspected not to be {claim}: a search within a search shows the generator a gain of "
+                f"{self.generator_gain:.4g}{error}, which is no bound."
+            )
+        if self.verdict == "not refuted":
+            return (
+                f"The pair was not refuted as {claim}: a settled search found a gap of {self.gap:.4g}{error}. No proof."
+            )
+        return f"Whether the pair is {claim} is undecided: {self.stats.get('doubt', self.status.value)}."
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

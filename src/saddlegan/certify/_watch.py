@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import final
 
 from saddlegan import checks
@@ -11,7 +10,7 @@ from saddlegan.certify.search._judge import check_lam
 from saddlegan.certify.search._measure import Data
 from saddlegan.game import Game
 from saddlegan.proximal import Norm
-from saddlegan.results import Certificate
+from saddlegan.results import Certificate, Status
 from saddlegan.search import Search
 
 
@@ -27,7 +26,8 @@ class Watch:
         data: real samples, see `certify.nash`.
         every: measure at steps that are multiples of this number.
         lam: weight of the proximal term; infinity for the plain duality gap.
-        below: stop when the gap plus twice its standard error is below this number; never stop if None.
+        below: stop when the gap, what its searches were still growing by, and twice its standard error are together
+            below this number; never stop if None. Only a gap whose search settled and saw something stops a training.
         norm: distance of the proximal term.
         search: budget of one measurement.
         random_state: seed of every measurement.
@@ -36,7 +36,7 @@ class Watch:
         history: (step, certificate) of every measurement.
 
     Raises:
-        InputError: `every` is below 1, or `lam` or `norm` is out of range.
+        InputError: `every` is below 1, `below` is negative, or `lam` or `norm` is out of range.
 
     References:
         [SAK21] monitoring with the proximal duality gap.
@@ -63,7 +63,7 @@ class Watch:
         random_state: int = 0,
     ) -> None:
         self._game, self._data, self._every = game, data, checks.count("every", every)
-        self._below = None if below is None else checks.number("below", below, least=-math.inf)
+        self._below = None if below is None else checks.number("below", below)
         self._norm: Norm = norm
         self._lam, self._search, self._seed = check_lam(lam, norm), search, random_state
         self.history: list[tuple[int, Certificate]] = []
@@ -85,4 +85,7 @@ class Watch:
             random_state=self._seed,
         )
         self.history.append((step, certificate))
-        return self._below is not None and certificate.gap + 2.0 * certificate.standard_error < self._below
+        sighted = certificate.status in (Status.SETTLED, Status.OPTIMAL) and certificate.verdict != "undecided"
+        if self._below is None or not sighted:
+            return False  # a search that failed, was cut short or saw nothing makes every pair look good
+        return certificate.gap + certificate.stats.get("growth", 0.0) + 2.0 * certificate.standard_error < self._below

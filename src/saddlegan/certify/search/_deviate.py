@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from saddlegan.batch import Rows, count, take
-from saddlegan.certify.search._measure import SELECT, Splits, block_values, mean_value
+from saddlegan.batch import Rows, conditions, count, part, samples, take, with_samples
+from saddlegan.certify.search._measure import SELECT, Gain, Splits, block_values, gain_of, mean_value, paired
 from saddlegan.game import Game
 from saddlegan.modules import clone, frozen
 from saddlegan.proximal import Norm, proximal_value
@@ -18,6 +18,7 @@ from saddlegan.search import Ascent, Batch, Found, Search, apply, ascend, best_o
 FAR = 1.0  # noise of a far inner start, in units of each tensor's root mean square
 ADVERSARIAL = (0.5, 0.999)  # Adam's decays where two players move, as in training
 WARM = 1 / 8  # share of the steps that the inner discriminator takes before the generator moves
+DEAD = 1e-3  # a slope that promises less than this share of the ideal gain, over the whole spread of the data, is none
 POLISH = 5  # inner steps before a generator on its way is scored, in units of `inner_steps`
 
 
@@ -40,6 +41,25 @@ class Deviation:
     settled: bool
     growth: float
     slack: float
+
+
+class _Shown(nn.Module):
+    """Gives back what stands in the place of its latents, whatever it is told beside."""
+
+    def forward(self, x: Tensor, *given: Tensor) -> Tensor:
+        return x
+
+
+def _is_dead(player: nn.Module, output: Tensor) -> bool:
+    """Whether no trainable parameter moves the output, to first order."""
+    if not output.requires_grad:
+        return True
+    parameters = [p for p in player.parameters() if p.requires_grad]
+    # cotangents of both signs, so that outputs which sum to a constant (a softmax) do not look dead
+    signs = torch.ones(output.numel(), dtype=output.dtype, device=output.device)
+    signs[::2] = -0.7
+    slopes = torch.autograd.grad(output.reshape(-1), parameters, signs, allow_unused=True)
+    return all(slope is None or not bool(slope.any()) for slope in slopes)
 
 
 class Arena:
@@ -76,6 +96,52 @@ class Arena:
 
     def _blocks(self, value: Callable[[Tensor, Tensor], Tensor], batch: Batch) -> Tensor:
         return block_values(value, batch, graph=self._graph, rows_in_groups=self.game.rows_in_groups)
+
+    def ideal_gain(self, *, value: float, significance: float) -> Gain | None:
+        """What a generator that reproduced the data would gain, V(G*, D*) - [E f0(D*(x)) + E f1(D*(x'))].
+
+        Real samples stand in the generator's place (theory 4.4). A lower bound of the gain for the class of all
+        generators, alive where gradients are dead. None where it is not defined: an own value, or a penalty of the
+        generator, whose figure for such a generator nobody knows.
+        """
+        if self.game.has_own_value or self.game.generator_penalty is not None:
+            return None
+        real, held_out = self.splits.search, self.splits.held_out[0]
+        if paired(self.game, real):  # as many as there are samples
+            real = part(real, 0, count(held_out))
+            if count(real) != count(held_out):
+                return None
+        blocks = self._blocks(self.game.replace(G=_Shown()).value, (held_out, real))
+        gains = self.held_out_value - blocks
+        return gain_of(gains, value=value, tolerance=self.search.tolerance, significance=significance)
+
+    def blindness(self, ideal: Gain | None) -> str | None:
+        """Why the generator's search sees nothing: samples that no parameter moves, or a dead slope; else None."""
+        if self.game.has_own_value:  # G's samples are the value's own affair
+            return None
+        x, z = self.splits.select
+        G = clone(self.trainable_G).eval()
+        fake = self.game.replace(G=G).generate(z, conditions(x))
+        if _is_dead(G, fake):
+            return "no parameter of G moves its samples"
+        if ideal is not None and ideal.significant:
+            points = fake.detach().requires_grad_(True)
+            shown = with_samples(z, points) if isinstance(z, tuple) else points
+            if not isinstance(z, tuple) and conditions(x):
+                shown = with_samples(x, points)
+            value = self.game.replace(G=_Shown()).value(x, shown)
+            (slope,) = torch.autograd.grad(value, points, allow_unused=True, materialize_grads=True)
+            real = samples(x)
+            centre = real.mean(0)
+            # the whole way to the data: its spread, or the distance to it, in the data's own units
+            way = max(float((side - centre).flatten(1).norm(dim=1).mean()) for side in (real, fake.detach()))
+            promised = way * float(slope.double().flatten(1).norm(dim=1).sum())
+            if promised < DEAD * ideal.mean:
+                return (
+                    f"V has no slope left at G's samples, although real samples in their place would lower it by "
+                    f"{ideal.mean:.4g}"
+                )
+        return None
 
     def draw(self) -> Batch:
         """Return a batch of the search sample with fresh latents."""

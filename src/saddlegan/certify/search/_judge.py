@@ -27,7 +27,7 @@ from saddlegan.certify.search._measure import (
     untouched,
 )
 from saddlegan.checks import RandomState
-from saddlegan.errors import BudgetWarning, InputError
+from saddlegan.errors import BlindWarning, BudgetWarning, InputError
 from saddlegan.game import Game
 from saddlegan.proximal import Norm, warn_if_piecewise_linear
 from saddlegan.results import Certificate, Status
@@ -88,7 +88,7 @@ def judge_by_search(
     value = float(arena.held_out_value.mean())
     if not math.isfinite(value):
         stats = {"value": value, "lam": lam, "settings": describe(arena.search)}
-        empty = _certificate(kind, math.nan, math.nan, "none", "not refuted", math.nan, Status.NON_FINITE, stats)
+        empty = _certificate(kind, math.nan, math.nan, "none", "undecided", math.nan, Status.NON_FINITE, stats)
         return empty, arena.G
     up = arena.discriminator() if discriminator is None else discriminator
     if math.isinf(lam):
@@ -101,14 +101,54 @@ def judge_by_search(
         for name, found in (("discriminator", up), ("generator", down))
     }
     total = gain_of(up.gains + down.gains, value=value, tolerance=0.0, significance=level)
-    # fewer starts hold no far one: an inner maximum in another corner is missed, and the generator's gain is not real
-    trusted = math.isinf(lam) or arena.search.restarts >= FAR_RESTARTS
-    refuted = gains["discriminator"].significant or (trusted and gains["generator"].significant)
     growth = up.growth + down.growth
-    settled = growth <= SETTLED * abs(total.mean) if fixed_budget else up.settled and down.settled
+    settled = (
+        growth <= max(SETTLED * abs(total.mean), total.standard_error) if fixed_budget else up.settled and down.settled
+    )
+    # no true gap is negative: where the measured one is, by more than chance, a search failed
+    failed = total.mean < -total.threshold - arena.search.tolerance * (1.0 + abs(value))
+    settled = settled and not failed
     finite = math.isfinite(total.mean)
-    status = (Status.SETTLED if settled else Status.BUDGET_SPENT) if finite else Status.NON_FINITE
-    if not (settled or refuted or fixed_budget):
+    ideal = arena.ideal_gain(value=value, significance=level)
+    blind = None if gains["generator"].significant else arena.blindness(ideal)
+    if not finite:
+        status = Status.NON_FINITE
+    elif blind is not None:
+        status = Status.BLIND
+    else:
+        status = Status.SETTLED if settled else Status.BUDGET_SPENT
+    missed = math.isinf(lam) and ideal is not None and ideal.significant and not gains["generator"].significant
+    # what a search within a search finds bounds nothing: the inner maximum is only a lower bound (theory 4.2). With
+    # few starts none is far, and a maximum in another corner is sure to be missed: then it is not even a suspicion
+    sound = gains["discriminator"].significant or (math.isinf(lam) and gains["generator"].significant)
+    suspicious = gains["generator"].significant and arena.search.restarts >= FAR_RESTARTS
+    doubt = None
+    refuted = finite and sound
+    if refuted:
+        verdict = "refuted"
+    elif not finite:
+        verdict, doubt = "undecided", "a gain is not finite"
+    elif suspicious:
+        verdict = "suspected"
+    elif blind is not None:
+        verdict, doubt = "undecided", blind
+    elif gains["generator"].significant:
+        verdict, doubt = "undecided", f"an inner search from fewer than {FAR_RESTARTS} starts cannot be trusted"
+    elif failed:
+        verdict, doubt = "undecided", "the measured gap is negative, so a search failed"
+    elif not settled:
+        verdict, doubt = "undecided", "the searches were still rising"
+    elif missed and ideal is not None:
+        verdict = "undecided"
+        doubt = (
+            f"a generator that reproduced the data would gain {ideal.mean:.4g}, and the search within the "
+            "generator's class found nothing of it"
+        )
+    else:
+        verdict = "not refuted"
+    if blind is not None:
+        warnings.warn(f"{kind}: {blind}: {Status.BLIND.value}", BlindWarning, stacklevel=4)
+    elif verdict in ("not refuted", "undecided") and not settled and not fixed_budget:
         warnings.warn(
             f"{kind}: {Status.BUDGET_SPENT.value}: Search(steps={2 * arena.search.steps}), for instance",
             BudgetWarning,
@@ -122,18 +162,27 @@ def judge_by_search(
         "thresholds": {name: gain.threshold for name, gain in gains.items()},
         "curves": {"discriminator": up.curve, "generator": down.curve},
         "inner_slack": down.slack,
+        # a lower bound of the gain for the class of all generators; not of this one's class
+        "ideal_gain": math.nan if ideal is None else ideal.mean,
+        "ideal_gain_standard_error": math.nan if ideal is None else ideal.standard_error,
+        "blind": blind is not None,
+        "mode": "evaluation: running statistics at rest, dropout off",
         "growth": growth,
         "samples": {"search": count(arena.splits.search), "held_out": count(arena.splits.held_out[0])},
         "settings": describe(arena.search),
     }
     # on the proximal value a deviation is judged by an inner search, which bounds nothing strictly
     bound = "lower" if finite and (math.isinf(lam) or gains["discriminator"].significant) else "none"
+    if doubt is not None:
+        stats["doubt"] = doubt
+    if refuted:
+        stats["refuted_by"] = "discriminator" if gains["discriminator"].significant else "generator"
     certificate = _certificate(
         kind,
         gains["generator"].mean,
         gains["discriminator"].mean,
         bound,
-        "refuted" if refuted else "not refuted",
+        verdict,
         total.standard_error,
         status,
         stats,

@@ -160,7 +160,10 @@ def _draw_spectrum(found: Equilibrium) -> bytes:
         axes = figure.subplots()
         places = range(len(gains))
         axes.errorbar(places, gains, yerr=errors, color=style.INK, ecolor=style.MUTED, capsize=3, lw=1.2, zorder=1)
-        for refuted, colour, label in ((False, style.REAL, "not refuted"), (True, style.GENERATED, "refuted")):
+        for refuted, colour, label in (
+            (False, style.REAL, "not refuted by a bound"),
+            (True, style.GENERATED, "refuted"),
+        ):
             chosen = [i for i in places if (found.certificates[i].verdict == "refuted") is refuted]
             if chosen:
                 axes.scatter(chosen, [gains[i] for i in chosen], color=colour, s=34, zorder=2, label=label)
