@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from saddlegan import Game, certify
+from saddlegan import Certificate, Game, Status, certify
+from saddlegan.certify import _watch
 from saddlegan.results import Step
 from saddlegan.train import MixedLatent
 from saddlegan.workbench import cli
@@ -35,7 +38,7 @@ OPTIONS = {
     "certify_steps": 10,
 }
 LINE = ["train", "ring", "--rule", "alternating", "--steps", "12", "--metrics-every", "6", "--n-samples", "200"]
-LINE += ["--set", "hidden=8", "--batch", "16", "--set", "activation=softplus", "--set", "certify_steps=100"]
+LINE += ["--set", "hidden=8", "--batch", "16", "--set", "activation=softplus", "--set", "certify_steps=10"]
 FIGURES = {"proximal_gap", "proximal_gap_error", "generator_gain", "discriminator_gain"}
 
 
@@ -91,26 +94,43 @@ def test_a_resumed_run_writes_the_same_lines(tmp_path: Path, at: int) -> None:
         assert (whole[1].path / name).read_bytes() == (cut[1].path / name).read_bytes()
 
 
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes ten search steps for enough: a budget that truly settles would make these tests of the loop slow."""
+
+    def measure(*args: Any, **options: Any) -> Certificate:
+        found = certify.proximal_duality_gap(*args, **options)
+        return dataclasses.replace(found, gap=abs(found.gap), verdict="not refuted", status=Status.SETTLED)
+
+    monkeypatch.setattr(_watch, "proximal_duality_gap", measure)
+
+
+def test_a_search_that_failed_stops_nothing(tmp_path: Path) -> None:
+    session, run, data = _start(tmp_path / "a", stop_below=1e6)  # ten steps: the inner search of this pair fails
+    assert _train(session, run, data).reason == "done"
+    assert run.metrics()[-1]["proximal_gap"] < 0
+
+
+@pytest.mark.usefixtures("settled")
 def test_it_stops_once_the_gap_is_below_and_not_before(tmp_path: Path) -> None:
-    session, run, data = _start(tmp_path / "a", stop_below=1e6, certify_steps=100)  # enough for a settled gap
+    session, run, data = _start(tmp_path / "a", stop_below=1e6)
     ending = _train(session, run, data)
     assert (ending.reason, ending.done) == ("stopped", 5)
     assert run.metrics()[-1]["step"] == 5
-    session, run, data = _start(tmp_path / "b", stop_below=1e-9, certify_steps=100)
+    session, run, data = _start(tmp_path / "b", stop_below=1e-9)
     assert _train(session, run, data).reason == "done"
 
 
+@pytest.mark.usefixtures("settled")
 def test_every_seed_is_measured_and_all_must_be_below(tmp_path: Path) -> None:
-    session, run, data = _start(tmp_path / "a", seeds=2, certify_steps=100)
+    session, run, data = _start(tmp_path / "a", seeds=2)
     _train(session, run, data)
     row = run.metrics()[-1]
     assert row["proximal_gap"] == pytest.approx(np.mean(row["proximal_gap_by_seed"]))
     low, high = sorted(row["proximal_gap_by_seed"])
     assert low < high
     between = 0.5 * (low + high) + 2.0 * math.sqrt(2) * row["proximal_gap_error"]
-    session, run, data = _start(
-        tmp_path / "b", seeds=2, certify_every=12, certify_steps=100, stop_below=max(between, 0.0)
-    )
+    session, run, data = _start(tmp_path / "b", seeds=2, certify_every=12, stop_below=max(between, 0.0))
     watch = watched.Watched(session, data)
     for _ in range(12):
         step = session.step()
@@ -128,6 +148,7 @@ def test_broken_weights_are_left_to_the_loop() -> None:
     assert watch.figures(session) == {}
 
 
+@pytest.mark.usefixtures("settled")
 def test_the_command_judges_stops_reports_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     words = ["--certify-every", "4", "--certify-objective", "vanilla", "--lam", "0.5", "--stop-below", "1e6"]
