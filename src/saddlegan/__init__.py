@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from saddlegan.batch import Batch
     from saddlegan.game import Game
     from saddlegan.results import Certificate, Solution, Status, Step
+    from saddlegan.workbench.saved import load, save
 
 __version__ = "0.1.0"
 
@@ -25,9 +26,11 @@ __all__ = [
     "Step",
     "certify",
     "fit",
+    "load",
     "metrics",
     "networks",
     "objectives",
+    "save",
     "train",
 ]
 
@@ -38,6 +41,8 @@ _HOMES = {
     "Solution": "results",
     "Status": "results",
     "Step": "results",
+    "load": "workbench.saved",
+    "save": "workbench.saved",
 }
 
 

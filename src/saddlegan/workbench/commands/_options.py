@@ -16,6 +16,9 @@ DataArgument = Annotated[
     str, typer.Argument(metavar="DATA", help="Built-in name, folder of images, or .npy/.npz/.csv/.tsv/.parquet file.")
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+ImportOption = Annotated[
+    list[str] | None, typer.Option("--import", help="Module with the run's own classes; repeat it for more.")
+]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder to make [runs/NAME].")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing run folder.")]
 SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out instead of refusing.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -13,7 +14,7 @@ from saddlegan.workbench.terminal import console
 
 
 def certify(
-    run: options.RunArgument,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or MODULE:FUNCTION that makes a Game.")],
     lam: Annotated[
         list[float] | None,
         typer.Option("--lam", help="Proximal weight to judge at; repeat it for more [0.1 1 10]."),
@@ -31,6 +32,12 @@ def certify(
     batch_size: Annotated[int, typer.Option("--batch-size", help="Samples a step.")] = 64,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="Adam's rate.")] = 1e-3,
     seed: options.SeedOption = 0,
+    data: Annotated[str | None, typer.Option("--data", help="With MODULE:FUNCTION: the real samples.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="With MODULE:FUNCTION: the run folder to make [runs/FUNCTION].")
+    ] = None,
+    overwrite: options.OverwriteOption = False,
+    import_: options.ImportOption = None,
 ) -> None:
     """Judge the pair of RUN from Stackelberg to Nash; write certificate.json and the report."""
     options.check_seed(seed)
@@ -39,13 +46,26 @@ def certify(
         if not weight >= 0:
             raise InputError(f"`lam` must be at least 0, got {weight}")
     from saddlegan.certify import Search
+    from saddlegan.workbench import saved
     from saddlegan.workbench.commands import _judge
     from saddlegan.workbench.report import page as report
     from saddlegan.workbench.report.sections.equilibrium import in_words
     from saddlegan.workbench.runs import opened as runs
+    from saddlegan.workbench.runs.folder import check_destination
 
     search = Search(steps=steps, restarts=restarts, batch_size=batch_size, learning_rate=learning_rate)
-    opened = runs.load(run)
+    saved.import_modules(import_ or [])
+    folder = Path(run)
+    module, mark, function = run.partition(":")
+    if mark and not folder.exists():
+        if data is None or not module or not function:
+            raise InputError(f"`{run}` needs --data, the real samples; a game is named MODULE:FUNCTION")
+        folder = Path("runs") / function if out is None else out
+        check_destination(folder, overwrite=overwrite)
+        saved.save(folder, saved.game_from(run), data=data, overwrite=overwrite)
+    elif data is not None or out is not None:
+        raise InputError("--data and --out belong to MODULE:FUNCTION; a run folder knows its data")
+    opened = runs.load(folder)
     value, said = _judge.value_of(opened, objective)
     distance, said_too = _judge.norm_for(opened.run.load_discriminator(), norm)
     for line in filter(None, (said, said_too)):

@@ -32,13 +32,14 @@ def measure(
     from saddlegan.workbench.data import sources
     from saddlegan.workbench.report import quality
     from saddlegan.workbench.runs.folder import Run
+    from saddlegan.workbench.runs.opened import data_of
 
     if n < quality.LEAST:
         raise InputError(f"`n` must be at least {quality.LEAST}, got {n}")
     if is_run:
         run = Run.open(samples)
         rows = run.sample(n, seed)
-        data = sources.load_spec(run.config.data) if against is None else sources.load(against, image_shape=shape)
+        data = data_of(run) if against is None else sources.load(against, image_shape=shape)
     else:
         rows, data = sources.load(str(samples)).X, sources.load(str(against), image_shape=shape)
     found = quality.measure(data.X, rows, image_shape=data.image_shape, value_range=data.value_range, seed=seed, n=n)

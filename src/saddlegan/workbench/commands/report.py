@@ -16,11 +16,14 @@ def report(
     without_data: Annotated[
         bool, typer.Option("--without-data", help="Write it even if the data are gone or have changed.")
     ] = False,
+    import_: options.ImportOption = None,
 ) -> None:
     """Write report.html and report.json of RUN again, from what the folder holds."""
     from saddlegan.workbench.report import page as reports
     from saddlegan.workbench.runs import opened as runs
+    from saddlegan.workbench.saved import import_modules
 
+    import_modules(import_ or [])
     opened = runs.load(run)
     try:
         data = opened.data

@@ -12,11 +12,11 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from saddlegan.errors import DataError, InputError
-from saddlegan.workbench.data import sources
 from saddlegan.workbench.data.sources import Data
 from saddlegan.workbench.report.scene import Scene, Section, subtitle_of, title_of
 from saddlegan.workbench.report.sections import equilibrium, every_run, measured, solved, stages, trained
 from saddlegan.workbench.runs.folder import Run
+from saddlegan.workbench.runs.opened import data_of
 
 # every section that a report may have, from top to bottom
 SECTIONS: tuple[Callable[[Scene], Section | None], ...] = (
@@ -54,7 +54,7 @@ def write(run: Run, *, data: Data | None = None) -> Path:
     missing = ""
     if data is None:
         try:
-            data = sources.load_spec(run.config.data)
+            data = data_of(run)
         except (DataError, InputError) as error:
             missing = str(error)
     scene = Scene(run, data, missing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,9 +93,8 @@ class RunConfig(_Frozen):
 
 
 def _version() -> str:
-    from saddlegan import __version__  # not at import time: the package's own module may still be loading
-
-    return __version__
+    # not at import time: the package's own module may still be loading
+    return importlib.import_module("saddlegan").__version__
 
 
 def read_config(path: Path) -> RunConfig:

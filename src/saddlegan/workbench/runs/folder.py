@@ -35,6 +35,7 @@ OWN_FILES = frozenset(
         "metrics.jsonl",
         "certificate.json",
         "samples.png",
+        "data.npy",
         "deviation.png",
         "report.html",
         "report.json",

@@ -21,6 +21,8 @@ from saddlegan.workbench.runs.config import LatentSpec
 from saddlegan.workbench.runs.folder import Run
 from saddlegan.workbench.runs.players import draw_latents
 
+DATA_FILE = "data.npy"  # rows that were handed over from memory
+
 
 @dataclasses.dataclass(frozen=True)
 class OpenRun:
@@ -39,7 +41,7 @@ class OpenRun:
         Raises:
             DataError: they are gone, or have changed.
         """
-        return sources.load_spec(self.run.config.data)
+        return data_of(self.run)
 
     @functools.cached_property
     def solution(self) -> Solved | None:
@@ -92,6 +94,18 @@ class OpenRun:
     def sample(self, n: int, *, seed: int = 0) -> np.ndarray:
         """Draw n samples (n, d) in data units."""
         return self.run.sample(n, seed)
+
+
+def data_of(run: Run) -> Data:
+    """The data of a run, from its own folder where it holds them: such a folder can be moved.
+
+    Raises:
+        DataError: they are gone, or have changed.
+    """
+    spec = run.config.data
+    if run.has(DATA_FILE):
+        spec = spec.model_copy(update={"source": str(run.path / DATA_FILE)})
+    return sources.load_spec(spec)
 
 
 def load(path: str | Path) -> OpenRun:

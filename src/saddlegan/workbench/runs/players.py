@@ -6,7 +6,11 @@ To make a new network savable, add one row with `register`.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import inspect
+import sys
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -69,7 +73,7 @@ def network_spec(module: nn.Module) -> NetworkSpec:
         Its kind and options, to be kept beside its weights.
 
     Raises:
-        InputTypeError: no row knows this class.
+        InputTypeError: no row knows this class, and it cannot be built again from its attributes.
 
     Example:
         >>> network_spec(MLP(2, 1, hidden=(8,)))
@@ -78,11 +82,10 @@ def network_spec(module: nn.Module) -> NetworkSpec:
     for row in NETWORKS.values():
         if type(module) is row.network:
             return NetworkSpec(kind=row.kind, options=row.describe(module))
-    raise InputTypeError(
-        f"a network of class {type(module).__name__} cannot be saved in a run folder; known are "
-        f"{', '.join(row.network.__name__ for row in NETWORKS.values())} "
-        "(add one with saddlegan.workbench.runs.players.register)"
-    )
+    if type(module) is nn.Sequential:
+        layers = {name: network_spec(layer).model_dump() for name, layer in module.named_children()}
+        return NetworkSpec(kind=SEQUENTIAL, options={"layers": layers})
+    return NetworkSpec(kind=IMPORTED, options=_describe_imported(module))
 
 
 def build_network(spec: NetworkSpec) -> nn.Module:
@@ -91,12 +94,12 @@ def build_network(spec: NetworkSpec) -> nn.Module:
     Raises:
         RunError: unknown kind, or options that do not fit it.
     """
-    row = NETWORKS.get(spec.kind)
+    row = OTHERS.get(spec.kind) or NETWORKS.get(spec.kind)
     if row is None:
         raise RunError(f"unknown network kind {spec.kind!r}; known are {', '.join(NETWORKS)}")
     try:
         with torch.random.fork_rng(devices=[]):
-            return row.build(spec.options)
+            return row.build(spec.options) if isinstance(row, NetworkRow) else row(spec.options)
     except RunError:
         raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -129,6 +132,69 @@ def load_network(spec: NetworkSpec, path: Path) -> nn.Module:
         reason = " ".join(str(error).split())
         raise RunError(f"{path} does not hold the weights of the network in config.json: {reason}") from error
     return module.eval()
+
+
+SEQUENTIAL, IMPORTED = "sequential", "import"
+
+
+def _describe_imported(module: nn.Module) -> Options:
+    """A class by its import path, with the arguments that it keeps in attributes of the same names."""
+    own = type(module)
+    name = f"{own.__module__}:{own.__qualname__}"
+    if own.__module__ == "__main__" or "<locals>" in own.__qualname__:
+        raise InputTypeError(f"`{own.__qualname__}` cannot be imported again; put the class into a module of its own")
+    arguments: Options = {}
+    for parameter in inspect.signature(own).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        value = getattr(module, parameter.name, parameter.default)
+        if isinstance(parameter.default, bool) and (value is None or isinstance(value, Tensor)):
+            value = (
+                value is not None
+            )  # torch's layers keep the bias itself where the argument says whether there is one
+        if value is parameter.empty:
+            raise InputTypeError(
+                f"{name} needs `{parameter.name}`, which it does not keep: store it as `self.{parameter.name}`"
+            )
+        if value is not parameter.default and not _is_plain(value):
+            raise InputTypeError(f"{name}: `{parameter.name}` is no plain number, word or list, so it cannot be saved")
+        if value is not parameter.default:
+            arguments[parameter.name] = value
+    return {"path": name, "arguments": arguments}
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(entry) for entry in value)
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _build_imported(options: Options) -> nn.Module:
+    """Build a class of somebody's own; nothing is imported here, so that a run folder alone runs no code."""
+    module, _, name = str(options["path"]).partition(":")
+    if module not in sys.modules:
+        raise RunError(f"the run's network is {options['path']}: pass --import {module}, or import {module} first")
+    found: Any = sys.modules[module]
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise RunError(f"{options['path']} is not a torch.nn.Module; was it renamed?")
+    # JSON has no tuples, which torch's layers take for sizes
+    arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in options["arguments"].items()}
+    return found(**arguments)
+
+
+def _build_sequential(options: Options) -> nn.Module:
+    layers = {name: build_network(NetworkSpec(**layer)) for name, layer in options["layers"].items()}
+    return nn.Sequential(OrderedDict(layers))
+
+
+OTHERS: dict[str, Callable[[Options], nn.Module]] = {SEQUENTIAL: _build_sequential, IMPORTED: _build_imported}
+
+
+def copy_of(module: nn.Module) -> nn.Module:
+    """A copy on the CPU in evaluation mode."""
+    return copy.deepcopy(module).cpu().eval()
 
 
 def _build_features(options: Options) -> nn.Module:
