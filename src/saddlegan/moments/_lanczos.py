@@ -73,6 +73,7 @@ def block_lanczos(
         passes += 1
         H = remainder @ basis.T
         remainder -= H @ basis
+        # a second time: after cancellation one projection leaves rounding errors as large as the remainder itself
         again = remainder @ basis.T
         remainder -= again @ basis
         H += again
@@ -90,6 +91,7 @@ def block_lanczos(
         residuals = (S[N - b :, :kept].T @ remainder).norm(dim=1)
         scale = max(scale, float(values.abs().max()))
         converged = kept == k and bool((residuals <= tolerances(values[:kept])).all())
+        # deflation: directions at the rounding error of A are noise, and as new basis vectors would be false Ritz pairs
         last = orthonormal(remainder, floor=1e-12 * scale)
         if converged or len(last) == 0 or d == N or passes >= max_passes:
             vectors = torch.linalg.qr((S[:, :kept].T @ basis).T).Q.T
@@ -106,6 +108,7 @@ def block_lanczos(
 
 def orthonormal(rows: Tensor, floor: float = 0.0) -> Tensor:
     """An orthonormal basis of the rows' span, in rows; directions of singular value <= floor are dropped."""
+    # QR alone fills a lost rank with arbitrary directions: trusted only if no pivot is near zero, else the SVD cuts
     Q, R = torch.linalg.qr(rows.T)
     if float(R.diagonal().abs().min()) > max(floor, 1e-8 * float(R.diagonal().abs().max())):
         return Q.T
