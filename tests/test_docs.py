@@ -49,3 +49,42 @@ def test_every_equation_of_the_theory_names_its_code():
     for here, after in zip(equations, [*equations[1:], None], strict=True):
         section = text[here.end() : after.start() if after else len(text)]
         assert REFERENCE.search(section), f"equation ({here.group(1)}) links to no code"
+
+
+THEORY = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
+
+
+def sections(text: str) -> dict[str, str]:
+    """Number of each heading, and what stands under it up to the next."""
+    parts = re.split(r"^#{2,3} (\d(?:\.\d)?) .*$", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def cited() -> set[str]:
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    return {number for number in re.findall(r"[Tt]heory,? (?:section )?(\d(?:\.\d)?)(?!\d)", source)}
+
+
+def test_the_theory_page_has_every_section_that_docstrings_cite() -> None:
+    assert len(cited()) >= 10
+    assert cited() <= set(sections(THEORY))
+
+
+def test_every_section_of_the_theory_page_names_a_test_that_exists() -> None:
+    for number, text in sections(THEORY).items():
+        named = re.findall(r"`(tests/\w+\.py)`", text)
+        parent = "." not in number and any(other.startswith(f"{number}.") for other in sections(THEORY))
+        assert named or parent, number
+        assert all((ROOT / name).is_file() for name in named), number
+
+
+def test_a_missing_section_is_seen() -> None:
+    assert "1.5" not in sections(THEORY.replace("### 1.5 ", "### "))
+
+
+def test_the_lists_that_contributors_are_sent_to_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    lists = re.findall(r"\| `(saddlegan[\w.]*)` \|", text)
+    assert len(lists) == 7
+    for name in lists:
+        assert len(resolve(name)) > 0, name
