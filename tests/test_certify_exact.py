@@ -275,7 +275,11 @@ def test_single_precision_proves_nothing_that_double_precision_would_not() -> No
     exact = recognise(game, torch.from_numpy(X))
     assert exact is not None
     assert abs(exact.discriminator_gain) + abs(exact.generator_gain) > 1e-3  # rounding of the weights, in data units
-    assert judge_exactly("nash", exact, lam=math.inf) is None
+    for lam in (0.0, 1.0, math.inf):
+        found = judge_exactly("proximal", exact, lam=lam)
+        assert found is not None
+        assert (found.verdict, found.bound) == ("undecided", "none")
+        assert "precision in which weights or data are stored" in found.sentence
 
 
 def test_a_negative_gain_beyond_its_error_is_a_failure_and_no_proof() -> None:

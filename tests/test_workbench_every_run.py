@@ -105,8 +105,12 @@ def test_every_reader_takes_every_run(
     said = capsys.readouterr().out
     found = equilibrium.read(opened.load(made).run)
     assert found is not None
-    if made.name.startswith(("quadratic", "progressive")):
+    if made.name in ("quadratic", "progressive-digits", "progressive-flat"):
         assert found.proved
+    if made.name in ("progressive-folder", "progressive-crop"):
+        # bytes are solved in single precision, whose rounding is no proof of optimality and nothing against it
+        assert {each.verdict for each in found.certificates} == {"undecided"}
+        assert {each.bound for each in found.certificates} == {"none"}
     if made.name == "train-ring":
         assert said.startswith("'non-saturating' is not zero-sum: judged by its zero-sum twin 'vanilla'")
         assert "--norm l2" in said

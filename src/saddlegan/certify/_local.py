@@ -58,7 +58,7 @@ def local(
 
     Returns:
         A `Certificate` of kind "local nash" or "local minimax". "proved" if the conditions hold, "refuted" if even the
-        necessary ones fail, "not refuted" if it is open. The gains are those of one Newton step. `stats["point"]` is
+        necessary ones fail, "undecided" if it is open. The gains are those of one Newton step. `stats["point"]` is
         "strict local Nash", "strict local minimax", "neither", "not stationary", "degenerate" or "too many parameters";
         `stats["curvatures"]` holds each extreme eigenvalue with its error.
 
@@ -163,7 +163,15 @@ def _open(
     point: str, stats: dict[str, Any], status: Status = Status.LOCAL, gains: tuple[float, float] = (math.nan, math.nan)
 ) -> Certificate:
     return Certificate(
-        "local minimax", sum(gains), gains[0], gains[1], "none", "not refuted", 0.0, status, stats | {"point": point}
+        "local minimax",
+        sum(gains),
+        gains[0],
+        gains[1],
+        "none",
+        "undecided",
+        0.0,
+        status,
+        stats | {"point": point, "doubt": point},
     )
 
 

@@ -74,7 +74,10 @@ class AbstractExactGame(abc.ABC):
 
     @property
     def provable(self) -> bool:
-        """Whether gains within their tolerances are a proof: False where only a coarse storage type explains them."""
+        """Whether gains within their tolerances are a proof.
+
+        False where only a coarse storage type explains them; the pair is then left undecided.
+        """
         return True
 
     @property

@@ -14,7 +14,8 @@ def judge_exactly(kind: str, exact: AbstractExactGame, *, lam: float) -> Certifi
 
     A Nash pair is proximal for every lam; a pair whose discriminator is not a best response, or whose generator is
     not Stackelberg, is proximal for none. No player can gain less than nothing: a gain below zero by more than its own
-    error says that the computation failed, and is never a proof.
+    error says that the computation failed, and is never a proof. Gains that only single precision explains decide
+    nothing.
     """
     value = exact.value
     discriminator, generator = exact.discriminator_gain, exact.generator_gain
@@ -22,10 +23,13 @@ def judge_exactly(kind: str, exact: AbstractExactGame, *, lam: float) -> Certifi
     stats = {"value": value, "tolerance": exact.tolerance, "lam": lam, **exact.stats}
     if not (discriminator >= -d_error and generator >= -g_error):  # NaN fails as well
         stats["argument"] = "an exact gain is negative beyond its rounding error: the computation failed"
-        return _certificate(kind, generator, discriminator, "none", "not refuted", stats, Status.FAILED)
+        stats["doubt"] = stats["argument"]
+        return _certificate(kind, generator, discriminator, "none", "undecided", stats, Status.FAILED)
     is_nash = discriminator <= d_error and generator <= g_error
     if is_nash and not exact.provable:
-        return None
+        # a search would be no better judge: it compares parts of the very data that the pair was solved for
+        stats["doubt"] = "its gains are within the error of the precision in which weights or data are stored"
+        return _certificate(kind, generator, discriminator, "none", "undecided", stats)
     if math.isinf(lam) or is_nash:
         verdict = "proved" if is_nash else "refuted"
         if not math.isinf(lam):

@@ -11,7 +11,7 @@ from saddlegan import objectives
 from saddlegan.certify import Norm, Search, Spectrum, critical_lambda, generator_deviation, gradient_norms
 from saddlegan.errors import ObjectiveError
 from saddlegan.proximal import piecewise_linear_part
-from saddlegan.results import as_dict
+from saddlegan.results import Status, as_dict
 from saddlegan.workbench.report.sections.equilibrium import KEY, PICTURE, before_and_after
 from saddlegan.workbench.runs.certificate import add
 from saddlegan.workbench.runs.opened import OpenRun
@@ -72,7 +72,9 @@ def judge(opened: OpenRun, *, objective: str, lams: Sequence[float], norm: Norm,
         "gradient_norms": {"generator": norms.generator, "discriminator": norms.discriminator},
     }
     add(run, KEY, entry)
-    if found.certificates[-1].verdict != "proved" and not math.isinf(found.certificates[-1].generator_gain):
+    nash = found.certificates[-1]
+    computed = nash.status is Status.OPTIMAL  # exactly: only a refuted pair has a deviation to show
+    if (nash.verdict == "refuted" or not computed) and not math.isinf(nash.generator_gain):
         moved = generator_deviation(game, X, search=search, random_state=seed)
         run.write_bytes(PICTURE, before_and_after(run, game, moved, seed=seed))
     return found
