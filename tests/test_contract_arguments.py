@@ -1,6 +1,6 @@
-"""What every door takes as a number or a seed. Complete by construction: a public callable without a row fails.
+"""What every door takes as a number or a seed: every spelling is taken, booleans are refused.
 
-Oracle: the plain Python number, which every other spelling must equal in effect, and the refusal of booleans.
+Complete by construction for seeds, where a public callable without a row fails; the numbers are a table.
 """
 
 from __future__ import annotations

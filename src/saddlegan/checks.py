@@ -6,7 +6,6 @@ Every function returns the argument in its plain form, so that a caller keeps wh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
@@ -163,9 +162,6 @@ def rows(data: Any, name: str = "X", *, most: int | None = None) -> Any:
     raise InputTypeError(
         f"`{name}` must be an array, a tensor, a list of rows, a data frame or a DataLoader, got {type(data).__name__}"
     )
-
-
-Sampler = Callable[[int, torch.Generator], Any]
 
 
 def _scalar(value: object) -> object:

@@ -65,17 +65,9 @@ class Diagnosis:
         return f"<ul>{words}</ul><table>{rows}</table>"
 
     def plot(self) -> Any:
-        """Draw real beside generated rows on the real ones' two leading directions; returns a matplotlib figure.
+        """Draw real beside generated rows on the real ones' two leading directions; returns a matplotlib figure."""
+        from matplotlib.figure import Figure  # only where a picture is wanted
 
-        Raises:
-            MissingExtraError: matplotlib is not installed.
-        """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            from saddlegan.errors import MissingExtraError
-
-            raise MissingExtraError("matplotlib", "plot") from error
         if self.samples is None:
             raise InputError("this diagnosis holds no samples to draw")
         real, fake = (part.numpy() for part in self.samples)

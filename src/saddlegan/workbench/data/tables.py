@@ -146,7 +146,7 @@ def _text(path: Path, options: TableOptions) -> Table:
     if sep != ",":
         notes.append(f"columns are separated by {SEPARATORS.get(sep, 'spaces')}")
     cells = _cells(lines, sep)
-    decimal = options.decimal or _decimal(cells[1:] or cells, sep)
+    decimal = options.decimal or _decimal(cells[1:] or cells)
     if decimal == ",":
         notes.append("the decimal mark is a comma")
     missing = MISSING | set(options.na)
@@ -232,9 +232,8 @@ def _separator(lines: Sequence[str], path: Path) -> str:
     return ","
 
 
-def _decimal(cells: Sequence[Sequence[str]], sep: str) -> Literal[".", ","]:
+def _decimal(cells: Sequence[Sequence[str]]) -> Literal[".", ","]:
     """A comma if cells need it to be numbers, which quoted or differently separated cells may."""
-    del sep
     flat = [cell for row in cells for cell in row]
     commas = sum(bool(re.fullmatch(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?", cell)) for cell in flat)
     points = sum("." in cell and _is_number(cell, ".") for cell in flat)
