@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from saddlegan import checks
 from saddlegan.errors import InputError, InputTypeError
 
 Rows = Any  # Tensor | tuple[Tensor, ...] | list[Tensor] | Mapping[str, Tensor]; of latents the entries may be nested
@@ -48,7 +49,7 @@ class Batch:
         self._x, self._fake = x, fake
         self.conditions = conditions
         self.z = z
-        self.rows_in_groups = rows_in_groups
+        self.rows_in_groups = checks.count("rows_in_groups", rows_in_groups)
 
     def __len__(self) -> int:
         return len(self.x)

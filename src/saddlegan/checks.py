@@ -82,7 +82,27 @@ def positive(name: str, value: object) -> float:
     return found
 
 
-def generator(random_state: object, *, name: str = "random_state") -> torch.Generator:
+def check_seed(random_state: object, *, name: str = "random_state") -> None:
+    """Refuse what is no seed, and draw nothing: for work that may not need its seed.
+
+    Raises:
+        InputError: a number that no generator takes.
+        InputTypeError: anything else that `generator` does not take.
+    """
+    entry = _scalar(random_state)
+    if isinstance(entry, Integral) and not isinstance(entry, bool):
+        if not 0 <= int(entry) <= LARGEST_SEED:
+            raise InputError(f"`{name}` must be a seed from 0 to 2**64 - 1, got {random_state!r}")
+    elif random_state is not None and not isinstance(
+        random_state, (np.random.RandomState, np.random.Generator, torch.Generator)
+    ):
+        raise InputTypeError(
+            f"`{name}` must be a whole number, a numpy RandomState or Generator, a torch.Generator or None, "
+            f"got {random_state!r}"
+        )
+
+
+def generator(random_state: Any, *, name: str = "random_state") -> torch.Generator:
     """Turn any seed into a torch generator; the global generators are never touched.
 
     Args:
@@ -98,26 +118,36 @@ def generator(random_state: object, *, name: str = "random_state") -> torch.Gene
         >>> generator(np.int64(7)).initial_seed()
         7
     """
+    check_seed(random_state, name=name)
     if isinstance(random_state, torch.Generator):
         return random_state
     made = torch.Generator()
-    entry = _scalar(random_state)
     if random_state is None:
         made.seed()
     elif isinstance(random_state, np.random.RandomState):
         made.manual_seed(int(random_state.randint(2**31 - 1)))
     elif isinstance(random_state, np.random.Generator):
         made.manual_seed(int(random_state.integers(2**63 - 1)))
-    elif isinstance(entry, Integral) and not isinstance(entry, bool):
-        if not 0 <= int(entry) <= LARGEST_SEED:
-            raise InputError(f"`{name}` must be a seed from 0 to 2**64 - 1, got {random_state!r}")
-        made.manual_seed(int(entry))
     else:
-        raise InputTypeError(
-            f"`{name}` must be a whole number, a numpy RandomState or Generator, a torch.Generator or None, "
-            f"got {random_state!r}"
-        )
+        made.manual_seed(int(random_state))
     return made
+
+
+def seed(random_state: Any, *, name: str = "random_state") -> int:
+    """Turn any seed into a whole number, for work that draws the same again and again.
+
+    Args:
+        random_state: see `generator`; a generator moves on by one draw.
+        name: the argument's name, for the message.
+
+    Example:
+        >>> seed(np.int64(7))
+        7
+    """
+    source = generator(random_state, name=name)
+    if source is random_state:
+        return int(torch.randint(2**62, (), generator=source, device=source.device))
+    return source.initial_seed()
 
 
 def rows(data: Any, name: str = "X", *, most: int | None = None) -> Any:

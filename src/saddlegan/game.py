@@ -97,6 +97,20 @@ class Own(nn.Module):
         return self.value
 
 
+def read_latent(latent: object) -> Latent:
+    """Read a `latent`: the length of a Gaussian one, or a callable.
+
+    Raises:
+        InputTypeError: neither a number nor callable.
+        InputError: not a whole number of at least 1.
+    """
+    if callable(latent):
+        return latent
+    if latent is None or isinstance(latent, (bool, str)):
+        raise InputTypeError(f"`latent` must be a number or a callable n, generator -> z, got {latent!r}")
+    return checks.count("latent", latent)
+
+
 class Game:
     """A zero-sum game between a generator and a discriminator.
 
@@ -158,13 +172,11 @@ class Game:
         for name, player in (("G", G), ("D", D)):
             if not isinstance(player, nn.Module):
                 raise InputTypeError(f"`{name}` must be a torch.nn.Module, got {type(player).__name__}")
-        if isinstance(latent, (bool, str)) or latent is None:
-            raise InputTypeError(f"`latent` must be a number or a callable n, generator -> z, got {latent!r}")
         _refuse_shared(G, D)
         self.G = G
         self.D = D
         self.objective = get(objective)
-        self.latent: Latent = latent if callable(latent) else checks.count("latent", latent)
+        self.latent = read_latent(latent)
         self.generator_penalty = generator_penalty
         self.discriminator_penalty = discriminator_penalty
         self.fake_transform = fake_transform
@@ -255,7 +267,7 @@ class Game:
             InputError: the `latent` callable returned another number of rows.
             InputTypeError: it returned something other than tensors, tuples and mappings.
         """
-        reference = like(self.G)
+        reference, n = like(self.G), checks.count("n", n)
         if isinstance(self.latent, int):
             source = reference.device if generator is None else generator.device
             z = torch.randn(n, self.latent, generator=generator, dtype=reference.dtype, device=source)

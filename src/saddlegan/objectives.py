@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
+from saddlegan import checks
 from saddlegan.errors import ObjectiveError
 
 Scalar = Callable[[Tensor], Tensor]
@@ -75,6 +76,12 @@ class Objective:
     pairing: Scalar | None = None
     divergence: Scalar | None = None
     twin: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.equilibrium is not None:
+            object.__setattr__(self, "equilibrium", checks.number("equilibrium", self.equilibrium, least=-math.inf))
+        low, high = (checks.number("domain", end, least=-math.inf, infinite=True) for end in self.domain)
+        object.__setattr__(self, "domain", (low, high))
 
     def __repr__(self) -> str:
         return f"Objective({self.name!r}, zero_sum={self.zero_sum}, lagrangian={self.equilibrium is not None})"

@@ -63,7 +63,7 @@ def critical_lambda(
         >>> print(critical_lambda(pennies, torch.zeros(1, 2)).sentence)
         The pair is proved to be a Nash equilibrium, and with it a proximal equilibrium for every lambda.
     """
-    ladder = sorted({check_lam(lam, norm) for lam in lams})
+    ladder = sorted({check_lam(lam, norm, name="lams") for lam in lams})
     if not ladder:
         raise InputError("`lams` must hold at least one lambda, got none")
     certificates: dict[float, Certificate] = {}

@@ -105,7 +105,7 @@ def _flat(parts: Any) -> Tensor:
 
 
 def draw(game: Game, data: Data, purpose: str, samples: int, random_state: RandomState) -> Batch:
-    generator = checks.generator(random_state)
+    generator, samples = checks.generator(random_state), checks.count("samples", samples)
     X = read(data, rows=samples, generator=generator)
     check(game, X, purpose)
     groups = game.rows_in_groups
@@ -179,8 +179,7 @@ def path_angle(
         >>> len(path_angle(game, *far, torch.ones(64, 3), points=5).cosines)
         5
     """
-    if points < 2:
-        raise InputError(f"`points` must be at least 2, got {points}")
+    points, end = checks.count("points", points, least=2), checks.positive("end", end)
     with untouched(data):
         field = Field(game, draw(game, data, "`certify.path_angle`", samples, random_state))
         start = [p.detach().clone() for p in field.parameters]
@@ -237,8 +236,7 @@ def game_spectrum(
         >>> game_spectrum(game, torch.ones(64, 3), count=2).shape
         (2,)
     """
-    if count < 1:
-        raise InputError(f"`count` must be at least 1, got {count}")
+    wanted = checks.count("count", count)
     with untouched(data):
         field = Field(game, draw(game, data, "`certify.game_spectrum`", samples, random_state))
         gradient = field.gradient(create_graph=True)
@@ -248,13 +246,13 @@ def game_spectrum(
             direction = torch.from_numpy(np.ascontiguousarray(v.reshape(-1))).to(gradient)
             return field.jacobian_vector(gradient, direction).double().cpu().numpy()
 
-        if size <= DENSE or count >= size - 1:
+        if size <= DENSE or wanted >= size - 1:
             values = np.linalg.eigvals(np.stack([product(column) for column in np.eye(size)], axis=1))
         else:
             operator: Any = LinearOperator((size, size), matvec=product, dtype=np.float64)  # type: ignore[call-arg]
             start = np.random.default_rng(0).standard_normal(size)
             try:
-                values = np.asarray(eigs(operator, k=count, v0=start, return_eigenvectors=False))
+                values = np.asarray(eigs(operator, k=wanted, v0=start, return_eigenvectors=False))
             except ArpackNoConvergence as error:
-                raise SolveError(f"Arnoldi iteration did not converge for {count} eigenvalues", error) from error
-        return values[np.argsort(-np.abs(values), kind="stable")][:count].astype(complex)
+                raise SolveError(f"Arnoldi iteration did not converge for {wanted} eigenvalues", error) from error
+        return values[np.argsort(-np.abs(values), kind="stable")][:wanted].astype(complex)

@@ -78,7 +78,7 @@ def local(
         >>> found.kind, found.verdict
         ('local minimax', 'proved')
     """
-    checks.positive("tolerance", tolerance)
+    tolerance = checks.positive("tolerance", tolerance)
     with untouched(data):
         field = Field(game, draw(game, data, "`certify.local`", samples, random_state))
         value = float(field.value())

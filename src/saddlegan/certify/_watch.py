@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import final
 
-import torch
-
 from saddlegan import checks
 from saddlegan.certify._verdict import proximal_duality_gap
 from saddlegan.certify.search._judge import check_lam
@@ -67,7 +65,8 @@ class Watch:
         self._game, self._data, self._every = game, data, checks.count("every", every)
         self._below = None if below is None else checks.number("below", below)
         self._norm: Norm = norm
-        self._lam, self._search, self._seed = check_lam(lam, norm), search, _fixed(random_state)
+        self._lam, self._search = check_lam(lam, norm), search
+        self._seed = checks.seed(random_state)  # one for all measurements, so that they differ by the pair alone
         self.history: list[tuple[int, Certificate]] = []
 
     def __call__(self, step: int) -> bool:
@@ -91,11 +90,3 @@ class Watch:
         if self._below is None or not sighted:
             return False  # a search that failed, was cut short or saw nothing makes every pair look good
         return certificate.gap + certificate.stats.get("growth", 0.0) + 2.0 * certificate.standard_error < self._below
-
-
-def _fixed(random_state: checks.RandomState) -> int:
-    """One whole seed for all measurements, so that they differ by the pair alone."""
-    source = checks.generator(random_state)
-    if source is random_state:
-        return int(torch.randint(2**62, (), generator=source, device=source.device))
-    return source.initial_seed()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, Literal, get_args
 
 import torch
@@ -70,6 +71,9 @@ def discrepancy(
     """
     if kind not in get_args(Kind):
         raise InputError(f"`kind` must be one of {', '.join(get_args(Kind))}, got {kind!r}")
+    a, b = (checks.number(name, value, least=-math.inf) for name, value in (("a", a), ("b", b)))
+    n_starts = checks.count("n_starts", n_starts)
+    checks.check_seed(random_state)
     X, G = read_pair(real, generated)
     if kind == "linear":
         difference = column_mean(X) - column_mean(G)
@@ -77,7 +81,6 @@ def discrepancy(
     elif kind == "polynomial":
         return _of_kind(X, polynomial_difference(X, G, a=a, b=b))
     elif kind == "relu":
-        n_starts = checks.count("n_starts", n_starts)
         return _of_kind(X, _relu(X, G, thresholds=thresholds, n_starts=n_starts, random_state=random_state))
     else:
         value, witness = moment_difference(second_moment(X, center=center), second_moment(G, center=center))

@@ -71,6 +71,7 @@ def function_space(
     saddle = rule.require_lagrangian("function_space")
     steps = checks.count("steps", steps)
     step_size = checks.positive("step_size", step_size)
+    tolerance = checks.number("tolerance", tolerance)
     if schedule not in get_args(Schedule):
         raise InputError(f"`schedule` must be one of {', '.join(get_args(Schedule))}, got {schedule!r}")
     p_d, p_g = _masses(p_data, "p_data"), _masses(p_init, "p_init")

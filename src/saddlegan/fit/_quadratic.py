@@ -112,6 +112,7 @@ class QuadraticWGAN(DensityMixin, AbstractWGAN):
         n_latent = checks.count("n_latent", self.n_latent)
         draws = checks.count("n_moment_latents", self.n_moment_latents, least=2)
         beta = check_beta(self.beta, auto=True)
+        checks.check_seed(self.random_state)
         if self.features is not None and not callable(self.features):
             raise InputTypeError(f"`features` must be None, a module or a callable, got {self.features!r}")
         X = read_data(self, X, reset=True, min_samples=2)
@@ -173,7 +174,7 @@ class QuadraticWGAN(DensityMixin, AbstractWGAN):
             offset=(moments.mean if self.center else torch.zeros_like(moments.mean)).to(kind),
             feature_mean=moments.mean.to(kind),
             feature_covariance=covariance.to(kind),
-            n_latent=self.n_latent,
+            n_latent=n_latent,
         )
         return optimum, solution, generator
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from saddlegan import checks
 from saddlegan.checks import RandomState
 from saddlegan.errors import InputError
-from saddlegan.metrics._measurement import Features, Measurement, halves, measured, read_pair, seed_of
+from saddlegan.metrics._measurement import Features, Measurement, halves, measured, read_pair
 
 SUM_TOLERANCE = 1e-3  # what float16 probabilities may miss of 1
 
@@ -59,7 +60,7 @@ def inception_like(
     for name, P in (("real", X), ("generated", Y)):
         if P.min() < 0 or np.abs(P.sum(1) - 1.0).max() > SUM_TOLERANCE:
             raise InputError(f"the classifier must give probabilities for `{name}`: rows of sum 1, none negative")
-    seed = seed_of(random_state)
+    seed = checks.seed(random_state)
     drawn = [(_distance(A, B), _distance(A, other)) for A, B, other in halves(X, Y, np.random.default_rng(seed))]
     stats = {
         "histogram": _histogram(Y).tolist(),

@@ -9,7 +9,7 @@ import numpy as np
 from saddlegan import checks
 from saddlegan.checks import RandomState
 from saddlegan.errors import InputError
-from saddlegan.metrics._measurement import Features, Measurement, blocks, measured, read_pair, seed_of
+from saddlegan.metrics._measurement import Features, Measurement, blocks, measured, read_pair
 
 PROJECTIONS = 128
 
@@ -180,10 +180,11 @@ def sliced(
         2.0
     """
     projections = checks.count("projections", projections)
+    p = checks.count("p", p)
     if p not in (1, 2):
         raise InputError(f"`p` must be 1 or 2, got {p!r}")
     X, Y, H = read_pair(real, generated, held_out, features, batch_size)
-    seed = seed_of(random_state)
+    seed = checks.seed(random_state)
     U = np.random.default_rng([seed, 1]).standard_normal((X.shape[1], projections))
     U /= np.linalg.norm(U, axis=0)
 

@@ -137,7 +137,7 @@ def measured(
     sample has around the truth: (1 - 1/2) s^2 / (n/2) = s^2 / n. Unlike the bootstrap with replacement it repeats no
     row, and repeated rows are what nearest neighbours and kernels must not see.
     """
-    draw = np.random.default_rng(seed_of(random_state))
+    draw = np.random.default_rng(checks.seed(random_state))
     matched, floors = [], []
     for A, B, other in halves(X, Y, draw):
         matched.append(estimate(A, B))
@@ -155,14 +155,6 @@ def measured(
         "better": better,
     }
     return Measurement(float(value), float(floor), float(np.std(matched, ddof=1)), {**facts, **(stats or {})})
-
-
-def seed_of(random_state: RandomState) -> int:
-    """One whole number from any seed; a generator moves on by one draw, a whole number stays what it is."""
-    if isinstance(random_state, int):
-        return checks.generator(random_state).initial_seed()
-    source = checks.generator(random_state)
-    return int(torch.randint(2**62, (), generator=source, device=source.device))
 
 
 def halves(

@@ -70,8 +70,7 @@ def mode_metrics(samples: np.ndarray, centers: np.ndarray, sd: float) -> ModeMet
         )
     if not np.isfinite(samples).all():
         raise InputError("`samples` hold NaN or infinity; the generator has diverged")
-    if not 0 < sd < math.inf:
-        raise InputError(f"`sd` must be positive, got {sd}")
+    sd = checks.positive("sd", sd)
     d, m = centers.shape[1], len(centers)
     squares = ((samples[:, None, :] - centers[None]) ** 2).sum(2)
     nearest = squares.argmin(1)

@@ -11,7 +11,7 @@ import numpy as np
 from saddlegan import checks
 from saddlegan.checks import RandomState
 from saddlegan.errors import InputError
-from saddlegan.metrics._measurement import Features, Measurement, blocks, halves, measured, read_pair, seed_of
+from saddlegan.metrics._measurement import Features, Measurement, blocks, halves, measured, read_pair
 
 ROUNDING = 1e-12  # squared distances below this share of the squared norms are 0: they come from a Gram matrix
 
@@ -176,7 +176,7 @@ def _supports(
     """The value of both figures; the single ones and their floors go to the stats."""
     if min(len(X), len(Y)) < 2 * (k + 1):
         raise InputError(f"`real` and `generated` must hold at least {2 * (k + 1)} rows for `k` = {k}")
-    seed = seed_of(random_state)
+    seed = checks.seed(random_state)
     if H is None:
         floors = [kind.figures(A, other, k) for A, _, other in halves(X, Y, np.random.default_rng(seed))]
     else:

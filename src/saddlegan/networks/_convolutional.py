@@ -6,24 +6,28 @@ the same game, rules and certificates take them; inside, they are (n, channels, 
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
+from saddlegan import checks
 from saddlegan.errors import InputError
 
 SIZES = (8, 16, 28, 32, 64)
 
 
-def _check(size: int, channels: int, width: int) -> tuple[int, int]:
-    """Return the side of the smallest map and the number of doublings up to `size`."""
+def _read(size: int, channels: int, width: int) -> tuple[int, int, int]:
+    size, channels, width = (
+        checks.count(name, value) for name, value in (("size", size), ("channels", channels), ("width", width))
+    )
     if size not in SIZES:
         raise InputError(f"`size` must be one of {', '.join(map(str, SIZES))}, got {size}")
     if channels not in (1, 3):
         raise InputError(f"`channels` must be 1 or 3, got {channels}")
-    if width < 1:
-        raise InputError(f"`width` must be at least 1, got {width}")
+    return size, channels, width
+
+
+def _start(size: int) -> tuple[int, int]:
+    """Return the side of the smallest map and the number of doublings up to `size`."""
     start = 7 if size == 28 else 4
     return start, (size // start).bit_length() - 1
 
@@ -48,8 +52,9 @@ class ImageGenerator(nn.Module):
 
     def __init__(self, n_latent: int, *, size: int = 32, channels: int = 1, width: int = 32) -> None:
         super().__init__()
+        n_latent, (size, channels, width) = checks.count("n_latent", n_latent), _read(size, channels, width)
         self.n_latent, self.size, self.channels, self.width = n_latent, size, channels, width
-        start, doublings = _check(size, channels, width)
+        start, doublings = _start(size)
         wide = width << (doublings - 1)
         layers: list[nn.Module] = [
             nn.Linear(n_latent, wide * start * start),
@@ -101,9 +106,10 @@ class ImageDiscriminator(nn.Module):
         super().__init__()
         if activation not in ("softplus", "leaky-relu"):
             raise InputError(f"`activation` must be 'softplus' or 'leaky-relu', got {activation!r}")
+        size, channels, width = _read(size, channels, width)
         self.size, self.channels, self.width = size, channels, width
-        self.spectral, self.gain, self.activation = spectral, gain, activation
-        start, doublings = _check(size, channels, width)
+        self.spectral, self.gain, self.activation = spectral, checks.positive("gain", gain), activation
+        start, doublings = _start(size)
         layers: list[nn.Module] = []
         narrow, wide = channels, width
         for _ in range(doublings):
@@ -167,8 +173,7 @@ def spectral_normalise(D: nn.Module, *, gain: float = 1.0) -> nn.Module:
         >>> round(torch.linalg.matrix_norm(D.weight, 2).item(), 4)
         1.0
     """
-    if not 0 < gain < math.inf:
-        raise InputError(f"`gain` must be positive, got {gain}")
+    gain = checks.positive("gain", gain)
     layers = [m for m in D.modules() if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd))]
     if not layers:
         raise InputError("`D` has no linear or convolutional layer to normalise")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-from saddlegan.errors import InputError
+from saddlegan import checks
 
 
 class FourierFeatures(nn.Module):
@@ -37,10 +35,8 @@ class FourierFeatures(nn.Module):
         self, n_in: int, n_frequencies: int = 64, *, scale: float, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
-        if n_in < 1 or n_frequencies < 1:
-            raise InputError(f"`n_in` and `n_frequencies` must be at least 1, got {n_in} and {n_frequencies}")
-        if not 0 < scale < math.inf:
-            raise InputError(f"`scale` must be positive, got {scale}")
+        n_in, n_frequencies = checks.count("n_in", n_in), checks.count("n_frequencies", n_frequencies)
+        scale = checks.positive("scale", scale)
         self.n_in, self.n_out, self.scale = n_in, 2 * n_frequencies, scale
         # a frozen parameter, not a buffer: replicas keep parameters apart
         device = None if generator is None else generator.device

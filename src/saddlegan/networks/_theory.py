@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from saddlegan import checks
 from saddlegan.errors import InputError
 from saddlegan.networks._fourier import FourierFeatures
 
@@ -48,6 +49,7 @@ class LinearGenerator(nn.Module):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
+        n_latent, n_features = checks.count("n_latent", n_latent), checks.count("n_features", n_features)
         weight = torch.randn(n_latent, n_features, generator=generator, dtype=dtype, device=device)
         self.weight = nn.Parameter(weight / math.sqrt(n_latent))
         self.mean = nn.Parameter(torch.zeros(n_features, dtype=dtype, device=device))
@@ -100,7 +102,7 @@ class FeatureGenerator(nn.Module):
         self.features = features
         self.weight = nn.Parameter(weight)
         self.mean = nn.Parameter(mean)
-        self.n_latent = n_latent
+        self.n_latent = checks.count("n_latent", n_latent)
         self.register_buffer("offset", offset)
         self.register_buffer("feature_mean", feature_mean)
         self.register_buffer("feature_covariance", feature_covariance)
@@ -139,6 +141,7 @@ class ReLUFeatures(AbstractFeatures):
 
     def __init__(self, n_latent: int, n_features: int, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
+        n_latent, n_features = checks.count("n_latent", n_latent), checks.count("n_features", n_features)
         directions = torch.randn(n_features, n_latent, generator=generator, dtype=torch.float64)
         self.register_buffer("directions", nn.functional.normalize(directions))
 
@@ -170,8 +173,7 @@ class PolynomialFeatures(AbstractFeatures):
 
     def __init__(self, n_latent: int, *, degree: int = 2) -> None:
         super().__init__()
-        if degree < 1:
-            raise InputError(f"`degree` must be at least 1, got {degree}")
+        n_latent, degree = checks.count("n_latent", n_latent), checks.count("degree", degree)
         self.degree = degree
         self.powers = [
             tuple(combination.count(i) for i in range(n_latent))
@@ -239,7 +241,10 @@ class TwoLayerDiscriminator(nn.Module):
         if activation not in ("linear", "quadratic", "polynomial", "relu"):
             raise InputError(f"`activation` must be 'linear', 'quadratic', 'polynomial' or 'relu', got {activation!r}")
         self.activation: Activation = activation
-        self.a, self.b, self.c = a, b, c
+        self.a, self.b, self.c = (
+            checks.number(name, value, least=-math.inf) for name, value in (("a", a), ("b", b), ("c", c))
+        )
+        n_features, n_neurons = checks.count("n_features", n_features), checks.count("n_neurons", n_neurons)
         directions = torch.randn(n_neurons, n_features, generator=generator, dtype=dtype, device=device)
         self.directions = nn.Parameter(nn.functional.normalize(directions))
         self.outer = nn.Parameter(torch.zeros(n_neurons, dtype=dtype, device=device))
@@ -305,8 +310,10 @@ class MLP(nn.Sequential):
     ) -> None:
         if activation not in _MLP_ACTIVATIONS:
             raise InputError(f"`activation` must be one of {', '.join(_MLP_ACTIVATIONS)}, got {activation!r}")
+        n_in, n_out = checks.count("n_in", n_in), checks.count("n_out", n_out)
+        hidden = [checks.count("hidden", width) for width in hidden]
         layers: list[nn.Module] = []
-        if fourier:
+        if fourier := checks.number("fourier", fourier):
             features = FourierFeatures(n_in, scale=fourier)
             layers.append(features)
             n_in = features.n_out

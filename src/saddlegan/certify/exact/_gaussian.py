@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from saddlegan import checks
 from saddlegan.errors import InputError, SolveError
 from saddlegan.moments._trust_region import Minimum, minimise
 
@@ -55,10 +56,7 @@ class GaussianValues:
         values = np.linalg.eigvalsh(Sigma)
         if values[0] <= 1e-12 * values[-1]:
             raise InputError(f"`covariance` must be positive definite, its smallest eigenvalue is {values[0]:.3g}")
-        for name, number in (("eta", eta), ("radius", radius)):
-            if not (number > 0 and math.isfinite(number)):
-                raise InputError(f"`{name}` must be positive and finite, got {number}")
-        self.covariance, self.eta, self.radius = Sigma, float(eta), float(radius)
+        self.covariance, self.eta, self.radius = Sigma, checks.positive("eta", eta), checks.positive("radius", radius)
         self._root = root(Sigma)
         self._inverse_root = np.linalg.inv(self._root)
         self._smallest = float(values[0])
@@ -154,7 +152,7 @@ class GaussianValues:
 
         Both minima are exact: one eigendecomposition and one trust-region problem (its dual bound is taken).
         """
-        eye = np.eye(self.size)
+        lam, eye = checks.positive("lam", lam), np.eye(self.size)
         H = self._curvature(L_new)
         if np.linalg.eigvalsh(H)[0] <= 0:
             return -math.inf
@@ -191,8 +189,7 @@ class GaussianValues:
             SolveError: Newton's method did not settle.
         """
         A, b, L, g = self._read(A, b, L, g)
-        if not (lam > 0 and math.isfinite(lam)):
-            raise InputError(f"`lam` must be positive and finite here, got {lam}")
+        lam = checks.positive("lam", lam)
         d, Sigma, eye = self.size, self.covariance, np.eye(self.size)
         S, w = A @ A.T, self.eta * b + g
         own = 0.5 * self.eta * (float(np.trace(S)) + float(b @ b))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from saddlegan import checks
 from saddlegan.certify._spectrum import Spectrum, summarise
 from saddlegan.certify.exact._gaussian import Array, GaussianValues, Pair
 from saddlegan.errors import InputError
@@ -102,8 +103,7 @@ class GaussianW2Game(GaussianValues):
         Raises:
             InputError: `lam` is negative or NaN.
         """
-        if not lam >= 0:
-            raise InputError(f"`lam` must be at least 0, got {lam}")
+        lam = checks.number("lam", lam, infinite=True)
         p = self._pair(pair)
         if math.isinf(lam):
             return self._nash("proximal", p)
@@ -145,8 +145,7 @@ class GaussianW2Game(GaussianValues):
             >>> found.lower <= 2 / 1.7 <= found.upper <= found.lower + 3e-3
             True
         """
-        if not tolerance > 0:
-            raise InputError(f"`tolerance` must be positive, got {tolerance}")
+        tolerance = checks.positive("tolerance", tolerance)
         tried = {0.0: self.proximal(lam=0.0, pair=pair), math.inf: self.proximal(lam=math.inf, pair=pair)}
         if tried[0.0].verdict == "proved" and tried[math.inf].verdict == "refuted":
 

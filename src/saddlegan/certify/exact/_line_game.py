@@ -71,6 +71,7 @@ class GaussianWGAN:
 
     def wasserstein(self, a: float, b: float) -> float:
         """W1(G, X) = max_D V(G, D) = E|b - mean + (a - deviation) Z|."""
+        a, b = _generator(a, b)
         return _absolute(b - self.mean, abs(a - self.deviation))
 
     def value(
@@ -84,7 +85,7 @@ class GaussianWGAN:
             pair: (a, b) whose critic stands; the optimal one if None.
         """
         own = self._pair(pair)
-        a, b = own[0] if a is None else a, own[1] if b is None else b
+        a, b = _generator(own[0] if a is None else a, own[1] if b is None else b)
         kind, kink = self._critic(*own)
         if math.isinf(kink):
             return kind * (self.mean - b)
@@ -99,7 +100,7 @@ class GaussianWGAN:
             lam: weight of the proximal term, positive.
             pair: (a, b) whose critic the proximal term is centred at; the optimal one if None.
         """
-        return self._integral(a, b, checks.positive("lam", lam), self._pair(pair), GRID)
+        return self._integral(*_generator(a, b), checks.positive("lam", lam), self._pair(pair), GRID)
 
     def nash(self, *, pair: tuple[float, float] | None = None) -> Certificate:
         """Judge by exact best responses: D* is optimal, and V(., D*) is minimal at a corner or at the kink.
@@ -229,10 +230,14 @@ class GaussianWGAN:
     def _pair(self, pair: tuple[float, float] | None) -> tuple[float, float]:
         if pair is None:
             return self.optimal_generator()
-        a, b = checks.positive("a", pair[0]), checks.number("b", pair[1], least=-math.inf)
+        a, b = checks.positive("pair", pair[0]), checks.number("pair", pair[1], least=-math.inf)
         if max(a, abs(b)) > self.radius * (1.0 + 1e-12):
             raise InputError(f"`pair` must have a and |b| within the radius {self.radius:g}, got {pair!r}")
         return a, b
+
+
+def _generator(a: object, b: object) -> tuple[float, float]:
+    return checks.number("a", a), checks.number("b", b, least=-math.inf)
 
 
 def _absolute(mean: float, deviation: float) -> float:

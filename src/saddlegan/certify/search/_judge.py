@@ -34,11 +34,11 @@ from saddlegan.results import Certificate, Status
 from saddlegan.search import Search
 
 
-def check_lam(lam: float, norm: Norm) -> float:
+def check_lam(lam: float, norm: Norm, *, name: str = "lam") -> float:
     """Return lam as a float, or refuse it or the norm."""
     if norm not in get_args(Norm):
         raise InputError(f"`norm` must be one of {', '.join(get_args(Norm))}, got {norm!r}")
-    return checks.number("lam", lam, infinite=True)
+    return checks.number(name, lam, infinite=True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,7 +117,7 @@ class ProCoGAN(BaseEstimator):
         """
         del y
         images = read_images(X)
-        resolutions, components = self._check(images)
+        resolutions, components, asked = self._check(images)
         journal = None if self.checkpoint is None else Journal(Path(self.checkpoint))
         passes = Passes(get_engine(self.engine), journal, self.progress)
         stage: Stage | None = None
@@ -124,9 +125,7 @@ class ProCoGAN(BaseEstimator):
         for resolution, k in zip(resolutions, components, strict=True):
             started = time.perf_counter()
             before_passes = passes.count
-            moment, tolerance = measure(
-                images, stage, passes, resolution=resolution, n_components=k, tolerance=float(self.tolerance)
-            )
+            moment, tolerance = measure(images, stage, passes, resolution=resolution, n_components=k, tolerance=asked)
             stage, optimum = solve_stage(moment, stage, resolution=resolution, n_components=k, tolerance=tolerance)
             stats = {
                 **stage.solution.stats,
@@ -141,7 +140,8 @@ class ProCoGAN(BaseEstimator):
             journal.clear()
         return self
 
-    def _check(self, images: AbstractImages) -> tuple[list[int], list[int]]:
+    def _check(self, images: AbstractImages) -> tuple[list[int], list[int], float]:
+        checks.check_seed(self.random_state)
         resolutions = [checks.count("resolutions", resolution) for resolution in self.resolutions]
         components = [checks.count("n_components", k) for k in self.n_components]
         if not resolutions or len(resolutions) != len(components):
@@ -157,9 +157,10 @@ class ProCoGAN(BaseEstimator):
                 )
         if max(components) >= n:
             raise InputError(f"`n_components` must be below the number of images {n}, got {tuple(components)}")
-        if not 0 < float(self.tolerance) < 1:
+        tolerance = checks.positive("tolerance", self.tolerance)
+        if not tolerance < 1:
             raise InputError(f"`tolerance` must lie between 0 and 1, got {self.tolerance!r}")
-        return resolutions, components
+        return resolutions, components, tolerance
 
     def _store(self, X: Any, images: AbstractImages, stages: tuple[Stage, ...], optimum: QuadraticOptimum) -> None:
         floating = torch.float32 if images.dtype == torch.uint8 else images.dtype
@@ -257,7 +258,11 @@ class ProCoGAN(BaseEstimator):
         """
         check_is_fitted(self, "stages_")
         stage = self._stage(resolution)
-        if isinstance(latent, bool) or not isinstance(latent, int) or not 0 <= latent < len(stage.factor):
+        latent, values = (
+            checks.count("latent", latent, least=0),
+            [checks.number("values", value, least=-math.inf) for value in values],
+        )
+        if latent >= len(stage.factor):
             raise InputError(f"`latent` must be an index below {len(stage.factor)}, got {latent!r}")
         z = torch.zeros(len(values), len(stage.factor), dtype=torch.float64)
         z[:, latent] = torch.as_tensor(values, dtype=torch.float64)
@@ -266,6 +271,7 @@ class ProCoGAN(BaseEstimator):
     def _stage(self, resolution: int | None) -> Stage:
         if resolution is None:
             return self.stages_[-1]
+        resolution = checks.count("resolution", resolution)
         for stage in self.stages_:
             if stage.resolution == resolution:
                 return stage

@@ -99,7 +99,8 @@ def two_layer_generator(
     latents, samples = _read("Z", Z), _read("target", target)
     if len(latents) != len(samples):
         raise InputError(f"`Z` and `target` must have as many rows, got {len(latents)} and {len(samples)}")
-    if not 0.0 <= tolerance < 1.0:
+    tolerance = checks.number("tolerance", tolerance)
+    if not tolerance < 1.0:
         raise InputError(f"`tolerance` must be at least 0 and below 1, got {tolerance!r}")
     max_rounds = checks.count("max_rounds", max_rounds)
     n_starts = checks.count("n_starts", n_starts)

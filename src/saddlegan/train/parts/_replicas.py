@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from saddlegan.errors import InputError
-from saddlegan.game import Latent
+from saddlegan.game import Latent, read_latent
 
 _ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.Softplus, nn.SiLU, nn.Tanh)  # act on every entry alone
 
@@ -161,7 +161,7 @@ class ReplicaLatent:
     ) -> None:
         if not generators:
             raise InputError("`generators` is empty; give one per replica")
-        self.latent = latent
+        self.latent = read_latent(latent)
         self.generators = tuple(generators)
         self.dtype = dtype
 

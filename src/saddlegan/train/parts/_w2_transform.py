@@ -31,6 +31,7 @@ class QuadraticPotential(nn.Module):
         self, n_features: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> None:
         super().__init__()
+        n_features = checks.count("n_features", n_features)
         self.curvature = nn.Parameter(torch.zeros(n_features, n_features, dtype=dtype, device=device))
         self.slope = nn.Parameter(torch.zeros(n_features, dtype=dtype, device=device))
 

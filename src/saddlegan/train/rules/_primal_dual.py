@@ -43,6 +43,7 @@ def kernel_density(points: Tensor, sample: Tensor, bandwidths: Sequence[float], 
         >>> kernel_density(torch.zeros(1, 2), torch.tensor([[0.0, 1.0]]), [1.0])
         tensor([0.6065])
     """
+    replicas, bandwidths = checks.count("replicas", replicas), _bandwidths(bandwidths)
     with torch.autocast(points.device.type, enabled=False):  # the exponent needs every digit of the distances
         wide = torch.float64 if points.dtype == torch.float64 else torch.float32
         X = points.flatten(1).to(wide).unflatten(0, (replicas, -1))
@@ -54,6 +55,13 @@ def kernel_density(points: Tensor, sample: Tensor, bandwidths: Sequence[float], 
         ).clamp_min(0.0)
         terms = [torch.exp(distances * (-0.5 / s**2)).mean(2) for s in bandwidths]
         return (torch.stack(terms).mean(0) if len(terms) > 1 else terms[0]).flatten()
+
+
+def _bandwidths(bandwidths: Sequence[float]) -> list[float]:
+    found = [checks.positive("bandwidths", bandwidth) for bandwidth in bandwidths]
+    if not found:
+        raise InputError("`bandwidths` is empty; give at least one")
+    return found
 
 
 def spreads(points: Tensor, *, replicas: int = 1) -> Tensor:
@@ -178,13 +186,11 @@ class PrimalDual(AbstractRule):
     def _now(self, t: int) -> tuple[float, float, list[float]]:
         weight = self.weight(t) if callable(self.weight) else self.weight
         alpha = self.alpha(t) if callable(self.alpha) else self.alpha
-        given = SCALED if self.bandwidths == "auto" else self.bandwidths
-        bandwidths = list(given(t) if callable(given) else given)
+        given = SCALED if isinstance(self.bandwidths, str) else self.bandwidths
+        bandwidths = _bandwidths(given(t) if callable(given) else given)
         weight = checks.number("weight", weight)
         alpha = checks.number("alpha", alpha)
-        if not bandwidths:
-            raise InputError("`bandwidths` is empty; give at least one")
-        return weight, alpha, [checks.positive("bandwidths", bandwidth) for bandwidth in bandwidths]
+        return weight, alpha, bandwidths
 
     def _step(self, x: Rows) -> Step:
         z = self._latents(count(x))
@@ -203,7 +209,7 @@ class PrimalDual(AbstractRule):
             rise = -alpha * f1(link(raw)).reshape(len(raw), -1).mean(1)
             rise = gather(self.group, rise.repeat_interleave(len(near) // len(raw)))
             near = gather(self.group, near if self.features is None else self.features(near))
-        unit = self._unit(x) if self.bandwidths == "auto" else None
+        unit = self._unit(x) if isinstance(self.bandwidths, str) else None
         seen: list[tuple[Tensor, Tensor]] = []
         losses = self._density_losses(x, z, near, rise, weight, bandwidths, unit, seen)
         generator_loss = self._descend(losses)
