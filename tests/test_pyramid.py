@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,145 @@ def test_a_truncated_cache_is_detected_and_made_again(folder, tmp_path):
         Pyramid(cached.folder)
 
 
+def test_flipped_bytes_in_a_cache_are_noticed_and_decoded_again(folder, tmp_path):
+    cache = tmp_path / "cache"
+    cached = build(folder, resolutions=(4, 8), cache=cache)
+    whole = {r: np.array(cached.array(r)) for r in (4, 8)}
+    for level in ("level-4.npy", "level-8.npy"):
+        content = bytearray((cached.folder / level).read_bytes())
+        content[-7] ^= 1
+        content[-900] ^= 128
+        (cached.folder / level).write_bytes(content)
+        with pytest.raises(DataError, match=rf"{level} is damaged"):
+            Pyramid(cached.folder).verify()
+        again = build(folder, resolutions=(4, 8), cache=cache)
+        assert [note for note in again.notes if "decoded again" in note]
+        for r in (4, 8):
+            np.testing.assert_array_equal(again.array(r), whole[r])
+        assert not build(folder, resolutions=(4, 8), cache=cache).notes  # said once
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b'{"n": "many"}',
+        b"[]",
+        b'{"n": 30, "channels": 3, "resolutions": [4, 8], "skipped": [], "notes": [], "chunk": 256, "sums": []}',
+        b'{"n": 1e99, "channels": {}, "resolutions": 4}',
+        b"\xff" * 40,
+    ],
+)
+def test_any_damage_of_an_index_is_decoded_again(folder, tmp_path, damage):
+    cached = build(folder, resolutions=(4, 8), cache=tmp_path / "cache")
+    whole = np.array(cached.array(8))
+    (cached.folder / "index.json").write_bytes(damage)
+    np.testing.assert_array_equal(build(folder, resolutions=(4, 8), cache=tmp_path / "cache").array(8), whole)
+
+
+def test_a_log_is_believed_only_as_far_as_the_bytes_are_there(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(pyramid, "CHUNK", 4)
+    whole = build(folder, resolutions=(4, 8), cache=tmp_path / "other")
+    seen = []
+
+    def stop(label, done, total):
+        seen.append(done)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(folder, resolutions=(4, 8), cache=tmp_path / "cache", progress=stop)
+    (stage,) = (tmp_path / "cache").glob("*.partial")
+    (stage / "level-8.npy").unlink()
+    lies = ['{"chunk": 2, "bad": [], "sums": [1, 2]}', '{"chunk": "x"}', "[]", '{"chunk": 400, "bad": [], "sums": []}']
+    with (stage / "chunks.log").open("a") as log:
+        log.write("".join(f"{line}\n" for line in lies))
+    again = build(folder, resolutions=(4, 8), cache=tmp_path / "cache")
+    assert "6 chunks" in again.notes[-1]
+    for r in (4, 8):
+        np.testing.assert_array_equal(again.array(r), whole.array(r))
+
+
+def test_two_builds_in_one_cache_take_turns(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(pyramid, "CHUNK", 4)
+    said, made = [], {}
+
+    def run(name):
+        def progress(label, done, total):
+            said.append((name, label.split()[0]))
+
+        made[name] = build(folder, resolutions=(4, 8), cache=tmp_path / "cache", workers=1, progress=progress)
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    decoders = {name for name, word in said if word == "decoding"}
+    waiters = {name for name, word in said if word == "waiting"}
+    assert len(decoders) == 1
+    assert waiters <= {"a", "b"} - decoders
+    assert made["a"].folder == made["b"].folder
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [made["a"].folder.name]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 256 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(place)], capture_output=True).returncode:
+        pytest.skip("no right to mount a small disk")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_gives_its_space_back(folder, small_disk):
+    with pytest.raises(DataError, match=r"cannot be written \(No space left on device\); make room") as caught:
+        build(folder, resolutions=(16, 64, 128), cache=small_disk)
+    assert "\n" not in str(caught.value)
+    assert list(small_disk.iterdir()) == []
+    assert build(folder, resolutions=(4, 8), cache=small_disk).shape == (30, 8, 8, 3)
+
+
+def test_a_disk_that_fills_while_decoding_keeps_what_is_in(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(pyramid, "CHUNK", 4)
+    real = pyramid._Entry.model_dump_json
+    written = []
+
+    def full(self, **options):
+        if len(written) == 3:
+            raise OSError(28, "No space left on device")
+        written.append(self.chunk)
+        return real(self, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pyramid._Entry, "model_dump_json", full)
+        with pytest.raises(DataError, match="No space left"):
+            build(folder, resolutions=(4, 8), cache=tmp_path / "cache")
+    seen = []
+    build(folder, resolutions=(4, 8), cache=tmp_path / "cache", progress=lambda label, done, total: seen.append(done))
+    assert min(seen) > 12
+
+
+@pytest.mark.slow  # starts and kills decoding processes
+def test_no_decoding_process_outlives_a_killed_build(folder, tmp_path):
+    script = f"""
+import os, signal, sys
+from pathlib import Path
+from saddlegan.workbench.data import pyramid
+pyramid.CHUNK = 4
+if __name__ == "__main__":
+    pyramid.build(Path({str(folder)!r}), resolutions=(4, 8), cache=Path({str(tmp_path / "cache")!r}),
+                  progress=lambda *a: os.kill(os.getpid(), signal.SIGKILL))
+"""
+    path = tmp_path / "killed.py"
+    path.write_text(script)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+    # the pipe is at its end only when every process that inherited it is gone
+    done = subprocess.run([sys.executable, str(path)], timeout=60, env=environment, capture_output=True)
+    assert done.returncode == -9
+
+
 def test_corrupt_files_are_named_or_skipped(folder, tmp_path):
     bad = folder / "b" / "03.png"
     bad.write_bytes(bad.read_bytes()[:200])
@@ -141,14 +281,13 @@ if __name__ == "__main__":
     path.write_text(script)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     assert subprocess.run([sys.executable, str(path)], timeout=120, env=environment).returncode == 9
-    (stage,) = (tmp_path / "cache").iterdir()
-    assert stage.name.endswith(".partial")
+    (stage,) = (tmp_path / "cache").glob("*.partial")  # beside the lock of the dead process, which nobody holds
     lines = (stage / "chunks.log").read_text().splitlines()
     assert len(lines) == 2
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pyramid, "CHUNK", 4)
-        patch.setattr(pyramid, "_open_level", _never_fresh(pyramid._open_level))
+        patch.setattr(pyramid, "_new_level", lambda *a: pytest.fail("began anew"))
         resumed = build(
             folder, resolutions=(4, 8), cache=tmp_path / "cache", progress=lambda label, done, total: seen.append(done)
         )
@@ -156,14 +295,6 @@ if __name__ == "__main__":
     whole = build(folder, resolutions=(4, 8), cache=tmp_path / "other")
     for r in (4, 8):
         np.testing.assert_array_equal(resumed.array(r), whole.array(r))
-
-
-def _never_fresh(opened):
-    def check(path, shape, *, fresh):
-        assert not fresh
-        return opened(path, shape, fresh=fresh)
-
-    return check
 
 
 def test_bad_folders(tmp_path):

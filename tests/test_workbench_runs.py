@@ -20,6 +20,7 @@ from saddlegan.networks import (
     ReLUFeatures,
     TwoLayerDiscriminator,
 )
+from saddlegan.workbench import cli
 from saddlegan.workbench.data.spec import DataSpec
 from saddlegan.workbench.runs import folder as runs
 from saddlegan.workbench.runs import players
@@ -240,6 +241,24 @@ def test_existing_folders(tmp_path: Path, rng: torch.Generator, monkeypatch: pyt
         make_run(Path(), rng, overwrite=True)
     assert (path / "thesis.txt").read_text() == "mine"
     assert (foreign / "a.png").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_neither_loaded_nor_sampled(
+    value: float, tmp_path: Path, rng: torch.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    G, D = pair(rng)
+    with torch.no_grad():
+        G.weight[0, 1] = value
+    runs.start(tmp_path / "run", config_for(G, D), generator=G, discriminator=D)
+    assert cli.run(["sample", str(tmp_path / "run"), "-n", "5", "--out", str(tmp_path / "x.csv")]) == 2
+    assert "NaN or infinite, in 'weight'" in capsys.readouterr().err
+    assert not (tmp_path / "x.csv").exists()
+    with torch.no_grad():
+        G.weight.fill_(1e308)  # finite itself, but not what it makes
+    run = runs.start(tmp_path / "far", config_for(G, D), generator=G, discriminator=D)
+    with pytest.raises(RunError, match="makes samples that are NaN or infinite"):
+        run.sample(100, 0)
 
 
 def test_corrupt_runs_are_named(tmp_path: Path, rng: torch.Generator) -> None:

@@ -22,6 +22,7 @@ from saddlegan.workbench.report import page as report
 from saddlegan.workbench.runs import folder as runs
 from saddlegan.workbench.runs import players
 from saddlegan.workbench.runs.config import LatentSpec, RunConfig
+from saddlegan.workbench.terminal import console
 from saddlegan.workbench.terminal.progress import progress
 
 RESOLUTIONS = (4, 8, 16, 32)
@@ -74,6 +75,7 @@ def fit(source: str, plan: Plan, *, out: Path, overwrite: bool, seed: int, comma
     started = time.perf_counter()
     with progress() as show:
         images, data = _read(source, plan, seed=seed, show=show)
+        console.notes(data.notes)
         read_seconds = time.perf_counter() - started
         resolutions = plan.resolutions or _chain(images.shape[1])
         components = plan.n_components or _components(len(resolutions), images.shape[0])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
+import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +67,22 @@ class Decoded:
 
     levels: tuple[np.ndarray, ...]
     bad: tuple[tuple[int, str, str], ...]
+
+
+def end_with_parent() -> None:
+    """Make this decoding process end when the one that started it does, even by SIGKILL.
+
+    A pool's processes wait for work on a pipe that they hold open themselves, so they would wait for ever, and with
+    them whoever reads their output.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def follow() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=follow, daemon=True).start()
 
 
 def decode(paths: list[str], recipe: Recipe) -> Decoded:

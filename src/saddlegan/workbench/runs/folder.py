@@ -100,7 +100,7 @@ class Run:
 
         Raises:
             InputError: `n` is not positive.
-            RunError: the generator cannot be loaded or does not make samples of the data's length.
+            RunError: the generator cannot be loaded, or does not make finite samples of the data's length.
         """
         if n < 1:
             raise InputError(f"`n` must be at least 1, got {n}")
@@ -116,7 +116,10 @@ class Run:
         d = self.config.data.shape[1]
         if rows.shape[1] != d:
             raise RunError(f"the generator of {self.path} makes samples of length {rows.shape[1]}, its data have {d}")
-        return (rows * self.config.sample_scale + self.config.sample_offset).numpy()
+        rows = rows * self.config.sample_scale + self.config.sample_offset
+        if not bool(rows.isfinite().all()):
+            raise RunError(f"the generator of {self.path} makes samples that are NaN or infinite; train it again")
+        return rows.numpy()
 
     def save_generator(self, G: nn.Module) -> None:
         """Replace `generator.safetensors` atomically."""

@@ -117,7 +117,7 @@ def load_network(spec: NetworkSpec, path: Path) -> nn.Module:
     """Build a network and load its weights, in the dtype in which they were saved, on the CPU, in evaluation mode.
 
     Raises:
-        RunError: the file is missing, damaged, or holds another network.
+        RunError: the file is missing, damaged, holds another network, or weights that are NaN or infinite.
     """
     try:
         state = load_file(path)
@@ -131,6 +131,12 @@ def load_network(spec: NetworkSpec, path: Path) -> nn.Module:
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise RunError(f"{path} does not hold the weights of the network in config.json: {reason}") from error
+    for name, weight in module.named_parameters():
+        if not bool(weight.isfinite().all()):
+            raise RunError(
+                f"{path} holds weights that are NaN or infinite, in {name!r}: its training diverged or the file was "
+                "changed; train again, or put sound weights in its place"
+            )
     return module.eval()
 
 
