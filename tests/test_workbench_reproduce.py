@@ -1,6 +1,9 @@
 """`reproduce`: every experiment at its quick size; verdicts follow from checks; the page from stored results."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,13 +30,15 @@ def test_every_experiment_runs_quickly(name, tmp_path, capsys):
     page = (tmp_path / "r" / "report.html").read_text()
     assert all(f'id="{part}"' in page for part in ("verdict", "checks", "setting", "run"))
     assert result["verdict"] in page
+    if not (STORED / f"{name}.json").exists():
+        return
     stored = json.loads((STORED / f"{name}.json").read_text())
     assert stored["size"] == "full"
     assert [(c["claim"], c["holds"]) for c in stored["checks"]] == [(c["claim"], c["holds"]) for c in result["checks"]]
 
 
 def test_the_page_is_what_the_stored_results_give():
-    results = [json.loads((STORED / f"{name}.json").read_text()) for name in registry.EXPERIMENTS]
+    results = summary.stored(STORED)
     assert (ROOT / "docs" / "reproductions.md").read_text() == summary.page(results)
 
 
@@ -54,3 +59,58 @@ def test_experiments_are_listed_and_foreign_folders_kept(tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("")
     assert cli.run(["reproduce", "slides-constants", "--out", str(tmp_path), "--overwrite"]) == 2
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+FOUR_PARTS = """
+import os, signal, sys
+from pathlib import Path
+from saddlegan.workbench.reproductions import folder
+from saddlegan.workbench.reproductions.finding import Check, Experiment, Finding
+
+def run(work):
+    found = []
+    for seed in work.seeds:
+        def compute():
+            if str(seed) in sys.argv[2:]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            with Path(sys.argv[1] + ".log").open("a") as log:
+                log.write(f"{seed}\\n")
+            return {"square": seed**2 / 7, "row": [seed, 0.5]}
+        part = work.part(f"seed-{seed}", compute)
+        found.append([float(part["square"]), part["row"].tolist()])
+    return Finding({}, [Check("a", "b", True)], numbers={"found": found})
+
+made = folder.reproduce(Experiment("four", "p", "c", "s", run), Path(sys.argv[1]), full=True, seeds=4)
+print(made["numbers"])
+"""
+
+
+def test_a_killed_run_goes_on_behind_its_last_part(tmp_path):
+    script = tmp_path / "four.py"
+    script.write_text(FOUR_PARTS)
+
+    def run(name, *killed):
+        return subprocess.run(
+            [sys.executable, str(script), str(tmp_path / name), *killed], capture_output=True, text=True, check=False
+        )
+
+    assert run("cut", "2").returncode == -signal.SIGKILL
+    assert not (tmp_path / "cut" / "result.json").exists()
+    again, whole = run("cut"), run("whole")
+    assert (again.returncode, whole.returncode) == (0, 0), again.stderr
+    assert again.stdout == whole.stdout
+    assert (tmp_path / "cut.log").read_text().split() == list("0123")  # nothing was computed twice
+
+
+def test_an_unfinished_run_is_taken_up_only_by_the_same_setting(tmp_path):
+    out = tmp_path / "r"
+    (out / "parts").mkdir(parents=True)
+    (out / "unfinished.json").write_text('{"name": "another"}')
+    assert cli.run(["reproduce", "slides-constants", "--out", str(out)]) == 2
+    assert cli.run(["reproduce", "slides-constants", "--out", str(out), "--overwrite"]) == 0
+    assert not (out / "unfinished.json").exists()
+
+
+def test_data_belong_only_where_an_experiment_takes_them(tmp_path, capsys):
+    assert cli.run(["reproduce", "slides-constants", "--data", "digits", "--out", str(tmp_path / "r")]) == 2
+    assert "`--data` does not belong to slides-constants" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +19,17 @@ def reproduce(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="An experiment; all are listed without.")] = None,
     full: Annotated[bool, typer.Option("--full/--quick", help="Full size, or one that ends within a minute.")] = False,
     seeds: Annotated[int | None, typer.Option("--seeds", help="Seeds, counted from 0 [as many as are needed].")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DATA", help="Pictures by name or path, where it takes some.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder to make [runs/reproduce-NAME].")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
 ) -> None:
-    """Re-do the experiment NAME of a paper: the claim, what is found, and a verdict."""
+    """Re-do the experiment NAME of a paper: the claim, what is found, and a verdict.
+
+    A run that was broken off goes on in the same folder behind its last finished part.
+    """
     if seeds is not None and seeds < 1:
         raise InputError(f"`seeds` must be at least 1, got {seeds}")
     from saddlegan.workbench.reproductions import folder, registry
@@ -37,10 +44,14 @@ def reproduce(
     experiment = registry.find(name)
     wanted = seeds if seeds is not None else experiment.seeds if full else min(QUICK_SEEDS, experiment.seeds)
     path = out if out is not None else Path("runs") / f"reproduce-{name}"
-    result = folder.reproduce(experiment, path, full=full, seeds=wanted, overwrite=overwrite)
+    result = folder.reproduce(experiment, path, full=full, seeds=wanted, data=data, overwrite=overwrite, say=_part)
     if as_json:
         console.say(json.dumps(result))
         return
     rows = [(c["claim"], f"{'holds' if c['holds'] else 'does not hold'}: {c['found']}") for c in result["checks"]]
     console.facts(experiment.claim, [*rows, ("verdict", result["verdict"]), ("seconds", f"{result['seconds']:g}")])
     console.say(str(path / "report.html"))
+
+
+def _part(name: str) -> None:
+    sys.stderr.write(f"done: {name}\n")

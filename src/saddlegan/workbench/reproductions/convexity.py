@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
@@ -11,13 +9,15 @@ from sklearn.datasets import load_digits
 from saddlegan import fit
 from saddlegan.workbench.report.figures import style
 from saddlegan.workbench.reproductions.finding import Check, Experiment, Figure, Finding, spread
+from saddlegan.workbench.reproductions.work import Work
 
 CONVEXITY = "Sahiner et al., Hidden Convexity of Wasserstein GANs, ICLR 2022 (arXiv 2107.05680)"
 NEURONS = 20
 
 
-def relu_line(seeds: Sequence[int], full: bool) -> Finding:
+def relu_line(work: Work) -> Finding:
     """Data {1, -1}: the convex solution against descent-ascent on the same game."""
+    seeds, full = work.seeds, work.full
     beta, steps = 0.05, 5_000 if full else 2_000
     rates = (0.1, 0.01, 0.001)
     X = np.array([[1.0], [-1.0]])
@@ -100,8 +100,9 @@ def _descent_ascent(x: np.ndarray, beta: float, rate: float, steps: int, seed: i
     return np.array(path)
 
 
-def notebook_stages(seeds: Sequence[int], full: bool) -> Finding:
+def notebook_stages(work: Work) -> Finding:
     """Two stages on digits as the paper's notebook makes them, and with fresh latents."""
+    seeds, full = work.seeds, work.full
     n, kept = (10_000 if full else 1_797), (6, 12)
     images = np.asarray(load_digits(return_X_y=True)[0]).reshape(-1, 8, 8)
     fine = images.reshape(len(images), -1)

@@ -13,14 +13,16 @@ from saddlegan.certify import GaussianW2Game
 from saddlegan.objectives import OBJECTIVES
 from saddlegan.workbench.report.figures import style
 from saddlegan.workbench.reproductions.finding import Check, Experiment, Figure, Finding, spread
+from saddlegan.workbench.reproductions.work import Work
 
 NASH = "Farnia and Ozdaglar, Do GANs always have Nash equilibria?, ICML 2020 (arXiv 2002.09124)"
 SIGMA = 2.0  # of the one-dimensional data N(0, 4); generators N(b, a^2) with |a|, |b| <= 1
 TOLERANCE = 1e-9
 
 
-def gaussian_games(seeds: Sequence[int], full: bool) -> Finding:
+def gaussian_games(work: Work) -> Finding:
     """No Nash equilibrium for W2GAN, vanilla GAN and WGAN; a proximal one for W2GAN."""
+    seeds, full = work.seeds, work.full
     d = 6 if full else 3
     nash, stackelberg, at_eta, enclosed, gains = [], [], [], [], []
     for seed in seeds:
@@ -99,8 +101,9 @@ def gaussian_games(seeds: Sequence[int], full: bool) -> Finding:
     )
 
 
-def realizable(seeds: Sequence[int], full: bool) -> Finding:
+def realizable(work: Work) -> Finding:
     """If the generator can make the data, then G = P_X with a constant D is Nash."""
+    seeds, full = work.seeds, work.full
     d = 6 if full else 3
     proved, flat, moved = [], [], []
     for seed in seeds:
@@ -147,9 +150,9 @@ def realizable(seeds: Sequence[int], full: bool) -> Finding:
     )
 
 
-def slides(seeds: Sequence[int], full: bool) -> Finding:
+def slides(work: Work) -> Finding:
     """The constants printed in the talk's slides, and those that are true."""
-    del full
+    seeds = work.seeds
     printed, gains, right, beyond = [], [], [], []
     for beta in (0.5, 1.0, 2.0):  # cost beta ||x - x'||^2 is eta = 2 beta, penalty lam ||.||^2 is our 2 lam
         game = GaussianW2Game(np.diag([4.0, 1.0, 0.25]), 2.0 * beta)
@@ -184,8 +187,9 @@ def slides(seeds: Sequence[int], full: bool) -> Finding:
     )
 
 
-def wasserstein_line(seeds: Sequence[int], full: bool) -> Finding:
+def wasserstein_line(work: Work) -> Finding:
     """Proximal equilibria of the standard WGAN, exact in one dimension."""
+    seeds, full = work.seeds, work.full
     x, weight = _line(80_000 if full else 20_000)
     lams = (0.01, 0.05, 0.1, 0.2, 0.5)
     data, start = (0.0, SIGMA), (0.0, 1.0)

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from saddlegan.workbench.reproductions.work import Work
+
 Verdict = Literal["reproduced", "partly", "not reproduced"]
 
 
@@ -80,16 +82,18 @@ class Experiment:
         paper: "hidden convexity", "Nash equilibria" or "primal-dual".
         claim: what is said.
         source: where.
-        run: computes it, given seeds and whether to take the full size.
+        run: computes it, given seeds, size and data.
         seeds: how many seeds a full run takes.
+        takes_data: whether it can be run on pictures of the user's, `--data`.
     """
 
     name: str
     paper: str
     claim: str
     source: str
-    run: Callable[[Sequence[int], bool], Finding]
+    run: Callable[[Work], Finding]
     seeds: int = 5
+    takes_data: bool = False
 
 
 def spread(values: Sequence[float]) -> str:

@@ -6,7 +6,9 @@ import datetime
 import json
 import os
 import platform
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,37 +16,56 @@ import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from saddlegan import __version__
-from saddlegan.errors import RunError
+from saddlegan.errors import InputError, RunError
 from saddlegan.results import plain
 from saddlegan.workbench.report import html
 from saddlegan.workbench.report.scene import Section
 from saddlegan.workbench.reproductions.finding import Experiment, Finding
+from saddlegan.workbench.reproductions.work import Work
 from saddlegan.workbench.runs.folder import write_atomic
 
 RESULT = "result.json"
+UNFINISHED = "unfinished.json"  # the setting, until there is a result
+PARTS = "parts"
 FORMAT = "saddlegan-reproduction"
 
 
-def reproduce(experiment: Experiment, out: Path, *, full: bool, seeds: int, overwrite: bool = False) -> dict[str, Any]:
-    """Run the experiment and write its folder.
+def reproduce(
+    experiment: Experiment,
+    out: Path,
+    *,
+    full: bool,
+    seeds: int,
+    data: str | None = None,
+    overwrite: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Run the experiment and write its folder; a run that was broken off there goes on behind its last finished part.
 
     Args:
         experiment: from the registry.
-        out: folder to make.
+        out: folder to make, or one that holds an unfinished run of the same experiment, size and data.
         full: full size, else the one that ends within a minute.
         seeds: how many, counted from 0.
-        overwrite: replace the result of an earlier run in that folder.
+        data: name or path of pictures, where the experiment takes them.
+        overwrite: start anew where that folder holds a run.
+        say: called with the name of every part that was computed.
 
     Returns:
         What `result.json` holds.
 
     Raises:
-        RunError: the folder holds something, or cannot be written.
+        InputError: data for an experiment that takes none.
+        RunError: the folder holds something else, or cannot be written.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (overwrite and (out / RESULT).is_file()):
-        raise RunError(f"`out` must be a new folder, but {out} exists; choose another path or pass --overwrite")
+    if data is not None and not experiment.takes_data:
+        raise InputError(f"`--data` does not belong to {experiment.name}, whose data are part of it")
     began = time.perf_counter()
-    finding = experiment.run(range(seeds), full)
+    # the version too: parts of other code are not parts of this run
+    setting = {"name": experiment.name, "full": full, "data": data, "saddlegan": __version__}
+    _prepare(out, setting, overwrite=overwrite)
+    work = Work(range(seeds), full, data, out / PARTS, say or _silent)
+    finding = experiment.run(work)
     result = plain(
         {
             "format": FORMAT,
@@ -54,28 +75,58 @@ def reproduce(experiment: Experiment, out: Path, *, full: bool, seeds: int, over
             "source": experiment.source,
             "size": "full" if full else "quick",
             "seeds": seeds,
+            "data": data,
             "setting": finding.setting,
             "checks": [vars(check) for check in finding.checks],
             "verdict": finding.verdict,
             "why": finding.why,
             "remark": finding.remark,
             "numbers": finding.numbers,
-            "seconds": round(time.perf_counter() - began, 2),
+            "seconds": round(time.perf_counter() - began + sum(work.seconds_before), 2),
             "machine": machine(),
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "saddlegan": __version__,
         }
     )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make {out}: {error.strerror or error}") from error
     sections = _sections(result, finding)
     twin = {"title": experiment.claim, "sections": [{"id": s.id, "title": s.title, "data": s.data} for s in sections]}
     write_atomic(out / "report.html", _page(result, sections).encode())
     write_atomic(out / "report.json", (json.dumps(twin, indent=1) + "\n").encode())
     write_atomic(out / RESULT, (json.dumps(result, indent=1) + "\n").encode())  # last: a result means a whole folder
+    (out / UNFINISHED).unlink(missing_ok=True)
     return result
+
+
+def _silent(name: str) -> None:
+    del name
+
+
+def _prepare(out: Path, setting: dict[str, Any], *, overwrite: bool) -> None:
+    """Make the folder or take an unfinished run up."""
+    mark = out / UNFINISHED
+    own = {RESULT, "report.html", "report.json", UNFINISHED, PARTS}
+    if out.exists() and not out.is_dir():
+        raise RunError(f"`out` must be a folder to make, but {out} is a file; choose another path")
+    names = {entry.name for entry in out.iterdir() if not entry.name.endswith(".partial")} if out.exists() else set()
+    ours = bool(names & {RESULT, UNFINISHED}) and not names - own
+    if names and not ours:
+        raise RunError(f"`out` must be a new folder, but {out} holds other things; choose another path")
+    if RESULT in names and UNFINISHED not in names and not overwrite:
+        raise RunError(f"`out` must be a new folder, but {out} exists; choose another path or pass --overwrite")
+    try:
+        if overwrite:
+            shutil.rmtree(out / PARTS, ignore_errors=True)
+            mark.unlink(missing_ok=True)
+        elif mark.is_file():
+            if json.loads(mark.read_text()) != setting:
+                raise RunError(f"{out} holds an unfinished run of another setting; pass --overwrite to start anew")
+            return
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {out}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise RunError(f"cannot read {mark}: {error}; pass --overwrite to start anew") from error
+    write_atomic(mark, json.dumps(setting).encode())
 
 
 def machine() -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from saddlegan import fit
@@ -11,13 +9,15 @@ from saddlegan.errors import ObjectiveError
 from saddlegan.objectives import OBJECTIVES
 from saddlegan.workbench.report.figures import style
 from saddlegan.workbench.reproductions.finding import Check, Experiment, Figure, Finding, spread
+from saddlegan.workbench.reproductions.work import Work
 
 PRIMAL_DUAL = "Chen, Wang and Ge, Training GANs via Primal-Dual Subgradient Methods, ICLR 2018 (arXiv 1802.01765)"
 REFUSED = ("least-squares", "hinge")
 
 
-def function_space(seeds: Sequence[int], full: bool) -> Finding:
+def function_space(work: Work) -> Finding:
     """From a p_g that misses half of the support, for every objective with a Lagrangian view."""
+    seeds, full = work.seeds, work.full
     steps, cells = (20_000, 20) if full else (2_000, 10)
     names = [name for name, o in OBJECTIVES.items() if o.equilibrium is not None and o.zero_sum]
     within: dict[str, list[bool]] = {name: [] for name in names}

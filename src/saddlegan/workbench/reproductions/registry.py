@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from saddlegan.errors import InputError
-from saddlegan.workbench.reproductions import convexity, equilibria, primal_dual
+from saddlegan.workbench.reproductions import convexity, dynamics, equilibria, primal_dual
 from saddlegan.workbench.reproductions.finding import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
-    for experiment in (*convexity.EXPERIMENTS, *equilibria.EXPERIMENTS, *primal_dual.EXPERIMENTS)
+    for experiment in (*convexity.EXPERIMENTS, *equilibria.EXPERIMENTS, *dynamics.EXPERIMENTS, *primal_dual.EXPERIMENTS)
 }
 
 

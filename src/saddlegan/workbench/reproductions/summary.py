@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from saddlegan.workbench.reproductions.registry import EXPERIMENTS
 
 HEAD = """# What holds, what does not
 
@@ -16,6 +20,12 @@ deviation.
 | Experiment | Claim | Verdict |
 |---|---|---|
 """
+
+
+def stored(folder: Path) -> list[dict[str, Any]]:
+    """The results in a folder, in the registry's order: NAME.json, and NAME.DATA.json for further data."""
+    files = [path for name in EXPERIMENTS for path in (folder / f"{name}.json", *sorted(folder.glob(f"{name}.*.json")))]
+    return [json.loads(path.read_text()) for path in files if path.is_file()]
 
 
 def page(results: Sequence[Mapping[str, Any]]) -> str:
