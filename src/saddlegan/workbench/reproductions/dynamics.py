@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -166,8 +166,8 @@ def follow(
     """
     game = exact.pair(seed)
     optimisers = torch.optim.SGD(game.G.parameters(), rate), torch.optim.SGD(game.D.parameters(), rate * ratio)
-    make: Callable[..., Any] = train.RULES[rule]  # each rule has arguments of its own
-    moves = make(game, *optimisers, n_critic=critic) if rule == "alternating" else make(game, *optimisers)
+    own: dict[str, Any] = {"n_critic": critic} if rule == "alternating" else {}
+    moves = train.RULES[rule](game, *optimisers, **own)
     x = torch.zeros(critic, 1, dtype=torch.float64)
     path = [exact.distance(game)]
     for _ in range(steps):
