@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from saddlegan import checks
 from saddlegan.batch import Batch, Rows, apply, conditions, count, own_conditions, read, samples, tensors
 from saddlegan.errors import InputError, InputTypeError, ObjectiveError
-from saddlegan.modules import like
+from saddlegan.modules import like, wide
 from saddlegan.networks import TwoLayerDiscriminator
 from saddlegan.objectives import OWN_VALUE, Objective, get
 
@@ -368,7 +368,7 @@ class Game:
         self._check_outputs(raw, len(batch.x), "x")
         if not self._looked:
             self._look_at_outputs(raw)
-        return raw
+        return wide(raw)
 
     def _on_fake(self, batch: Batch) -> Tensor:
         given = batch.fake_conditions
@@ -377,7 +377,7 @@ class Game:
         else:
             raw = self.D(batch.fake, *given) if given else self.D(batch.fake)
         self._check_outputs(raw, len(batch.fake), "G(z)")
-        return raw
+        return wide(raw)
 
     def _check_outputs(self, raw: Any, n: int, what: str) -> None:
         """Refuse what is not one number a row or group, or a patch map: its mean would be another game's."""

@@ -84,3 +84,8 @@ def set_gradients(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor
     for parameter, gradient in zip(parameters, gradients, strict=True):
         same = gradient.stride() == parameter.stride()
         parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
+
+
+def wide(entry: Tensor) -> Tensor:
+    """The tensor in float32 where it has fewer digits: losses and squares of slopes overflow and round in half."""
+    return entry.float() if entry.dtype in (torch.float16, torch.bfloat16) else entry

@@ -17,6 +17,7 @@ from saddlegan.train.parts._penalties import (
     WeightClipping,
 )
 from saddlegan.train.parts._replicas import ReplicaLatent, Replicas
+from saddlegan.train.parts._schedule import Schedule, decay_of, warm_up
 from saddlegan.train.parts._w2_transform import CTransform, QuadraticPotential
 from saddlegan.train.rules._alternating import Alternating
 from saddlegan.train.rules._alternating_extrapolation import AlternatingExtrapolation
@@ -64,9 +65,12 @@ __all__ = [
     "QuadraticPotential",
     "ReplicaLatent",
     "Replicas",
+    "Schedule",
     "Simultaneous",
     "Unrolled",
     "WeightClipping",
+    "decay_of",
     "kernel_density",
     "spectral_normalise",
+    "warm_up",
 ]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from saddlegan import checks
 from saddlegan.batch import Batch
+from saddlegan.modules import wide
 
 
 class R1:
@@ -250,7 +251,7 @@ def _input_gradient(D: nn.Module, x: Tensor, conditions: tuple[Any, ...]) -> Ten
         x = x.detach().requires_grad_(True)
         raw = D(x, *conditions)
         (gradient,) = torch.autograd.grad(raw.sum(), x, create_graph=True)
-    return gradient.reshape(len(raw), -1)
+    return wide(gradient.reshape(len(raw), -1))
 
 
 def _noise_difference(
@@ -259,5 +260,5 @@ def _noise_difference(
     """E (D(x + sd e) - D(x))^2 / sd^2, one number a row: patch maps are summed, as their input gradient is."""
     source = x.device if generator is None else generator.device
     noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=source).to(x.device)
-    change = D(torch.add(x, noise, alpha=sd), *conditions) - D(x, *conditions)
+    change = wide(D(torch.add(x, noise, alpha=sd), *conditions)) - wide(D(x, *conditions))
     return change.flatten(1).sum(1).square().mean() / sd**2 if change.ndim > 1 else change.square().mean() / sd**2

@@ -7,10 +7,11 @@ from typing import ClassVar, final
 
 import torch.distributed as dist
 from torch import Generator
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from saddlegan import checks
-from saddlegan.batch import Rows, count, cut
+from saddlegan.batch import Rows, count
 from saddlegan.game import Game
 from saddlegan.results import Step
 from saddlegan.train.rules._base import AbstractRule, Constraint
@@ -31,12 +32,13 @@ class Alternating(AbstractRule):
         game: see `AbstractRule`, as for all arguments but `n_critic`.
         opt_G: optimiser of G.
         opt_D: optimiser of D.
-        n_critic: moves of D per move of G; `x` is cut into that many equal batches, and G sees the
-            conditions of the last.
+        n_critic: moves of D per move of G. A tensor or tuple is cut into that many equal batches; from an iterator,
+            `rule.step(iter(loader))`, so many full ones are taken. G sees the conditions of the last.
         generator: source of latents.
         accumulate: pieces per batch.
         constraint: applied to D after its moves.
         group: process group.
+        scaler: for float16.
 
     Example:
         >>> import torch
@@ -62,9 +64,17 @@ class Alternating(AbstractRule):
         accumulate: int = 1,
         constraint: Constraint | None = None,
         group: dist.ProcessGroup | None = None,
+        scaler: GradScaler | None = None,
     ) -> None:
         super().__init__(
-            game, opt_G, opt_D, generator=generator, accumulate=accumulate, constraint=constraint, group=group
+            game,
+            opt_G,
+            opt_D,
+            generator=generator,
+            accumulate=accumulate,
+            constraint=constraint,
+            group=group,
+            scaler=scaler,
         )
         n_critic = checks.count("n_critic", n_critic)
         self.n_critic = n_critic
@@ -73,13 +83,14 @@ class Alternating(AbstractRule):
         return self.n_critic
 
     def _step(self, x: Rows) -> Step:
-        n = count(x) // self.n_critic
-        parts = [x] if self.n_critic == 1 else cut(x, self.n_critic)
-        z = self._latents(n)
-        discriminator_loss = self._ascend(parts[0], z)
-        for following in parts[1:]:
-            z = self._latents(n)
-            discriminator_loss = self._ascend(following, z)
-        value = self._generator_penalty(parts[-1], z) - float(discriminator_loss)
-        generator_loss = self._descend(self._generator_losses(parts[-1], self._latents(n)))
+        return self._play([x])
+
+    def _play(self, batches: list[Rows]) -> Step:
+        *earlier, x = batches
+        for rows in earlier:
+            self._ascend(rows, self._latents(count(rows)))
+        z = self._latents(count(x))
+        discriminator_loss = self._ascend(x, z)
+        value = self._generator_penalty(x, z) - float(discriminator_loss)
+        generator_loss = self._descend(self._generator_losses(x, self._latents(count(x))))
         return Step(value, float(generator_loss), float(discriminator_loss))

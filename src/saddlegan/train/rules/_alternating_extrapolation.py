@@ -8,6 +8,7 @@ from typing import Any, final
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from saddlegan import checks
@@ -42,6 +43,7 @@ class AlternatingExtrapolation(AbstractRule):
         accumulate: pieces per batch.
         constraint: applied to D after its moves, not to D~.
         group: process group.
+        scaler: for float16.
 
     References:
         Lee, Cho, Yun, Fundamental Benefit of Alternating Updates in Minimax Optimization, ICML 2024.
@@ -68,9 +70,17 @@ class AlternatingExtrapolation(AbstractRule):
         accumulate: int = 1,
         constraint: Constraint | None = None,
         group: dist.ProcessGroup | None = None,
+        scaler: GradScaler | None = None,
     ) -> None:
         super().__init__(
-            game, opt_G, opt_D, generator=generator, accumulate=accumulate, constraint=constraint, group=group
+            game,
+            opt_G,
+            opt_D,
+            generator=generator,
+            accumulate=accumulate,
+            constraint=constraint,
+            group=group,
+            scaler=scaler,
         )
         self.reach = checks.number("reach", reach, least=1.0)
         self._ahead: dict[str, Tensor] = {}  # D~ by parameter; layers may be frozen in mid-training

@@ -7,6 +7,8 @@ calls the optimiser, and where a scheme needs to look ahead it takes a snapshot 
 from __future__ import annotations
 
 import abc
+import contextlib
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, get_args
@@ -14,17 +16,22 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from saddlegan import checks
-from saddlegan.batch import Rows, apply, conditions, cut, part, read, samples, tensors
+from saddlegan.batch import Rows, apply, conditions, cut, part, read, samples
 from saddlegan.errors import InputError, InputTypeError, NonFiniteLossError
 from saddlegan.game import Game
 from saddlegan.modules import like, owned, set_gradients
 from saddlegan.results import Step
+from saddlegan.train.parts._average import MovingAverage
 from saddlegan.train.parts._parallel import broadcast_module, check_group, mean_over
+from saddlegan.train.parts._schedule import Schedule
 
 Constraint = Callable[[nn.Module], None]
+Part = Schedule | MovingAverage | LRScheduler | torch.Generator
 OnNonFinite = Literal["raise", "skip"]
 
 
@@ -45,11 +52,14 @@ class AbstractRule(abc.ABC):
         group: a `torch.distributed` process group for data parallel training: each process calls `step` with its own
             equal share of the batch. Initial players come from the group's first process; latents are drawn for the
             whole batch by every process, so give all of them the same seed.
+        scaler: for steps inside a float16 `torch.autocast`: losses are multiplied by its scale before they are
+            differentiated, gradients divided by it, which keeps small ones from vanishing. A step that overflows is
+            skipped and lowers the scale; one that overflows at a scale below 1 is a non-finite gradient like any other.
 
     Attributes:
-        on_nonfinite: what a NaN or infinite loss does, always before that player's optimiser moves: "raise" (the
-            default) a `NonFiniteLossError`, or "skip" the rest of the step and count it in `skipped`. What moved before
-            in the same step moved along a finite loss, and look-aheads are taken back.
+        on_nonfinite: what a loss or a gradient that holds NaN or infinity does, always before that player's optimiser
+            moves: "raise" (the default) a `NonFiniteLossError`, or "skip" the rest of the step and count it in
+            `skipped`. What moved before in the same step moved along finite ones, and look-aheads are taken back.
         skipped: number of steps that were skipped.
 
     Raises:
@@ -73,6 +83,7 @@ class AbstractRule(abc.ABC):
         accumulate: int = 1,
         constraint: Constraint | None = None,
         group: dist.ProcessGroup | None = None,
+        scaler: GradScaler | None = None,
     ) -> None:
         if not isinstance(game, Game):
             raise InputTypeError(f"`game` must be a Game, got {type(game).__name__}")
@@ -80,6 +91,8 @@ class AbstractRule(abc.ABC):
         _check_optimizer("opt_D", opt_D, game.D)
         accumulate = checks.count("accumulate", accumulate)
         check_group(group)
+        if scaler is not None and not isinstance(scaler, GradScaler):
+            raise InputTypeError(f"`scaler` must be a torch.amp.GradScaler, got {type(scaler).__name__}")
         self.game = game
         self.opt_G = opt_G
         self.opt_D = opt_D
@@ -87,53 +100,142 @@ class AbstractRule(abc.ABC):
         self.accumulate = accumulate
         self.constraint = constraint
         self.group = group
+        self.scaler = scaler
+        self._since_growth = 0  # steps without overflow since the scale last changed
         self.steps_done = 0
         self.skipped = 0
+        self._parts: list[Part] = []
         broadcast_module(group, game.G)
         broadcast_module(group, game.D)
 
-    def step(self, x: Rows) -> Step:
+    def step(self, x: Rows | Iterator[Rows]) -> Step:
         """Move both players once; a caller's `no_grad` or `inference_mode` does not matter.
 
         Args:
             x: real samples (n, ...) on the players' device; (x, *conditions), as loaders give them; or a mapping with
-                an "x" whose other entries are the conditions in their order.
+                an "x" whose other entries are the conditions in their order. An iterator of these, such as
+                `iter(loader)`, gives as many full batches as the rule needs for one step.
 
         Returns:
             `Step`; the class says at which iterate each figure is measured. NaN throughout where the step was skipped.
 
         Raises:
-            InputError: x is empty or cannot be cut into the pieces that the rule needs.
+            InputError: x is empty, cannot be cut into the pieces that the rule needs, or ends within a step.
             InputTypeError: x is not a tensor, or has a type that the players do not take.
-            NonFiniteLossError: a loss is NaN or infinite, and `on_nonfinite` is "raise".
+            NonFiniteLossError: a loss or a gradient is not finite, and `on_nonfinite` is "raise".
         """
         if self.on_nonfinite not in get_args(OnNonFinite):
             raise InputError(f"`on_nonfinite` must be 'raise' or 'skip', got {self.on_nonfinite!r}")
-        rows = read(x)
-        real = samples(rows)
-        pieces = self.accumulate * self._batches_per_step() * self.game.rows_in_groups
-        if real.ndim < 1 or len(real) == 0 or len(real) % pieces:
-            raise InputError(f"`x` must have rows in a multiple of {pieces}, got shape {tuple(real.shape)}")
-        with torch.inference_mode(False), torch.enable_grad():
-            if any(entry.is_inference() for entry in tensors(rows)):
-                rows = apply(torch.clone, rows)  # inference tensors cannot be kept for backward
+        batches = self._batches(x)
+        for attached in self._parts:
+            if isinstance(attached, Schedule):
+                attached.set(self.steps_done)
+        with torch.inference_mode(False), torch.enable_grad(), _fresh_casts(like(self.game.D).device.type):
+            # inference tensors cannot be kept for backward
+            batches = [apply(_kept, rows) for rows in batches]
+            # inference tensors cannot be kept for backward
+            batches = [apply(_kept, rows) for rows in batches]
             try:
-                result = self._step(rows)
-            except NonFiniteLossError:
+                result = self._play(batches)
+                self._count_towards_growth()
+            except NonFiniteLossError as error:
                 self._abandon()
-                if self.on_nonfinite == "raise":
+                if not self._lower_scale(error) and self.on_nonfinite == "raise":
                     raise
                 self.skipped += 1
                 result = Step(math.nan, math.nan, math.nan)
             except RuntimeError as error:
-                self._explain(real, error)
+                self._explain(samples(batches[0]), error)
                 raise
         self.steps_done += 1
+        for attached in self._parts:
+            if isinstance(attached, MovingAverage):
+                attached.update()
+            elif isinstance(attached, LRScheduler):
+                attached.step()
         return result
+
+    def attach(self, *parts: Part) -> None:
+        """Let parts of the training go along with the rule, and lie in its `state_dict`.
+
+        A `Schedule` sets its number before every step; a `MovingAverage` takes in the generator and a scheduler of
+        `torch.optim.lr_scheduler` steps after every step; a `torch.Generator`, such as a penalty's, is saved. Do not
+        call these yourself any more. A state is taken up with the same parts attached in the same order.
+
+        Args:
+            parts: any number, over all calls.
+
+        Raises:
+            InputTypeError: something else.
+
+        Example:
+            >>> from saddlegan import networks, train
+            >>> G, D = networks.MLP(3, 2, hidden=(4,)), networks.MLP(2, 1, hidden=(4,))
+            >>> r1 = train.R1(1.0)
+            >>> game = Game(G, D, latent=3, discriminator_penalty=r1)
+            >>> rule = train.Alternating(game, torch.optim.Adam(G.parameters()), torch.optim.Adam(D.parameters()))
+            >>> average = train.MovingAverage(G)
+            >>> rule.attach(
+            ...     average,
+            ...     train.Schedule(r1, "weight", train.warm_up(2.0, 0.2, steps=100)),
+            ...     train.Schedule(average, "decay", train.warm_up(0.0, 0.999, steps=100)),
+            ... )
+            >>> _ = rule.step(torch.ones(8, 2))
+            >>> r1.weight, sorted(rule.state_dict())[-2:]
+            (2.0, ['rule', 'steps_done'])
+        """
+        for attached in parts:
+            if not isinstance(attached, Part):
+                raise InputTypeError(
+                    "`attach` takes a Schedule, a MovingAverage, a scheduler of torch.optim.lr_scheduler or a "
+                    f"torch.Generator, got {type(attached).__name__}"
+                )
+        self._parts += parts
+
+    def _batches(self, x: Rows | Iterator[Rows]) -> list[Rows]:
+        """The batches of one step, each cut from x or taken from an iterator."""
+        needed = self._batches_per_step()
+        if isinstance(x, Iterator):
+            batches = [read(rows) for rows in itertools.islice(x, needed)]
+            if len(batches) < needed:
+                raise InputError(
+                    f"`x` is an iterator that ended after {len(batches)} of the {needed} batches of a step"
+                )
+            self._check_rows(batches, self.accumulate * self.game.rows_in_groups)
+            return batches
+        rows = read(x)
+        self._check_rows([rows], self.accumulate * self.game.rows_in_groups * needed)
+        return [rows] if needed == 1 else cut(rows, needed)
+
+    def _check_rows(self, batches: list[Rows], pieces: int) -> None:
+        for rows in batches:
+            real = samples(rows)
+            if real.ndim < 1 or len(real) == 0 or len(real) % pieces:
+                raise InputError(f"`x` must have rows in a multiple of {pieces}, got shape {tuple(real.shape)}")
+
+    def _count_towards_growth(self) -> None:
+        """Raise the scale after as many steps without overflow as the scaler says."""
+        if self.scaler is None or not self.scaler.is_enabled():
+            return
+        self._since_growth += 1
+        if self._since_growth >= self.scaler.get_growth_interval():
+            self.scaler.update(self.scaler.get_scale() * self.scaler.get_growth_factor())
+            self._since_growth = 0
+
+    def _lower_scale(self, error: NonFiniteLossError) -> bool:
+        """Lower the scale where it may be what overflowed: a finite loss whose scaled gradient is not finite."""
+        if self.scaler is None or not self.scaler.is_enabled() or not isinstance(error, _NonFiniteGradientError):
+            return False
+        scale = self.scaler.get_scale()
+        if scale < 1.0:
+            return False
+        self.scaler.update(scale * self.scaler.get_backoff_factor())
+        self._since_growth = 0
+        return True
 
     def _explain(self, real: Tensor, error: RuntimeError) -> None:
         """Turn torch's complaint about a batch of another type, or a penalty's second derivative, into what to do."""
-        if "double backward" in str(error) or "differentiate twice" in str(error):
+        if any(words in str(error) for words in ("double backward", "differentiate twice", "donated buffer")):
             raise InputError(
                 "a penalty or distance differentiates D twice, which D does not allow (torch.compile, custom kernels): "
                 "use train.ApproximateR1 and ApproximateR2, norm='l2' or 'parameters', or the module before compiling "
@@ -148,12 +250,16 @@ class AbstractRule(abc.ABC):
     def _abandon(self) -> None:  # noqa: B027 (most rules try nothing)
         """Take back what a step that broke off had only tried."""
 
+    def _play(self, batches: list[Rows]) -> Step:
+        """Move both players once on `_batches_per_step` batches."""
+        return self._step(batches[0])
+
     @abc.abstractmethod
     def _step(self, x: Rows) -> Step:
         """Move both players once; x is checked: a tensor or (x, *conditions)."""
 
     def _batches_per_step(self) -> int:
-        """How many batches one `x` holds."""
+        """How many batches one step takes."""
         return 1
 
     # state
@@ -161,8 +267,8 @@ class AbstractRule(abc.ABC):
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next steps depend on: both players, both optimisers, latents' source, and the rule's own.
 
-        Its tensors are copies: later steps do not change them.
-        Learning rate schedules, data order and torch's global generator belong to the loop.
+        Its tensors are copies: later steps do not change them. What is attached (schedules, averages, generators, see
+        `attach`) is in it; data order and torch's global generator belong to the loop.
         """
         state: dict[str, Any] = {
             "rule": type(self).__name__,
@@ -175,6 +281,10 @@ class AbstractRule(abc.ABC):
         }
         if self.generator is not None:
             state["generator"] = self.generator.get_state()
+        if self.scaler is not None:
+            state["scaler"] = {"scaler": self.scaler.state_dict(), "since_growth": self._since_growth}
+        if self._parts:
+            state["parts"] = [(type(attached).__name__, _state_of(attached)) for attached in self._parts]
         return owned(state)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -184,19 +294,29 @@ class AbstractRule(abc.ABC):
             InputError: the state belongs to another rule, or lacks a part.
         """
         needed = {"rule", "steps_done", "G", "D", "opt_G", "opt_D", "own"}
-        if self.generator is not None:
-            needed.add("generator")
+        needed |= {name for name in ("generator", "scaler") if getattr(self, name) is not None}
         if missing := needed - set(state):
             raise InputError(f"`state` lacks {', '.join(sorted(missing))}; it must come from {type(self).__name__}")
         if state["rule"] != type(self).__name__:
             raise InputError(f"`state` belongs to the rule {state['rule']}, this one is {type(self).__name__}")
+        mine = [type(attached).__name__ for attached in self._parts]
+        held = [name for name, _ in state.get("parts", ())]
+        if mine != held:
+            raise InputError(
+                f"`state` holds the attached parts {held} and this rule has {mine}; attach the same, in their order"
+            )
         self.game.G.load_state_dict(state["G"])
         self.game.D.load_state_dict(state["D"])
         self.opt_G.load_state_dict(state["opt_G"])
         self.opt_D.load_state_dict(state["opt_D"])
         self._load_own_state(state["own"])
+        for attached, (_, saved) in zip(self._parts, state.get("parts", ()), strict=True):
+            _load_state(attached, saved)
         if self.generator is not None:
             self.generator.set_state(state["generator"])
+        if self.scaler is not None:
+            self.scaler.load_state_dict(state["scaler"]["scaler"])
+            self._since_growth = int(state["scaler"]["since_growth"])
         self.steps_done = int(state["steps_done"])
 
     def _own_state(self) -> dict[str, Any]:
@@ -241,7 +361,7 @@ class AbstractRule(abc.ABC):
         without trainable parameters stands still.
 
         Raises:
-            NonFiniteLossError: the loss is NaN or infinite; no gradient was set.
+            NonFiniteLossError: the loss or its gradient is not finite; no gradient was set.
         """
         parameters: list[nn.Parameter] = []
         for parameter in player.parameters():
@@ -254,7 +374,11 @@ class AbstractRule(abc.ABC):
         for loss in losses:
             gradient: tuple[Tensor, ...] = ()
             if parameters:
-                found = torch.autograd.grad(loss, parameters, allow_unused=True) if loss.requires_grad else (None,)
+                scaled = loss if self.scaler is None else self.scaler.scale(loss)
+                found: tuple[Tensor | None, ...] = (None,)
+                if loss.requires_grad:
+                    with _full_precision(loss.device.type):  # the graph knows which of its passes ran in half
+                        found = torch.autograd.grad(scaled, parameters, allow_unused=True)
                 if all(entry is None for entry in found):
                     letter = "D" if player is self.game.D else "G"
                     raise InputError(
@@ -268,20 +392,35 @@ class AbstractRule(abc.ABC):
             total = loss.detach() if total is None else total + loss.detach()
         if total is None:
             raise InputError("no loss was given")
-        if self.accumulate > 1:
+        parts = self.accumulate * (1.0 if self.scaler is None else self.scaler.get_scale())
+        if parts != 1.0:
             total = total / self.accumulate
-            summed = tuple(g / self.accumulate for g in summed)
+            summed = tuple(g / parts for g in summed)
         if self.group is not None:
             *averaged, mean = mean_over(self.group, (*summed, total.reshape(1)))
             summed, total = tuple(averaged), mean[0]
-        if not math.isfinite(float(total)):
-            letter = "D" if player is self.game.D else "G"
-            raise NonFiniteLossError(
-                f"the loss of {letter} is {float(total)} in step {self.steps_done}; {letter}'s optimiser did not move. "
-                "Lower the learning rates, look at the batch, or set rule.on_nonfinite = 'skip'"
-            )
+        self._check_finite("D" if player is self.game.D else "G", total, summed)
         set_gradients(parameters, summed)
         return total
+
+    def _check_finite(self, letter: str, loss: Tensor, gradient: tuple[Tensor, ...]) -> None:
+        """Refuse a loss or gradient with NaN or infinity; both are looked at in one transfer from the device."""
+        # x - x is 0, or NaN where x is not finite; sums of gradients overflow later than their squares
+        spoilt = torch.stack([g.sum().float() for g in gradient]).sum() if gradient else loss.new_zeros(())
+        if math.isfinite(float(loss.float() + (spoilt - spoilt))):
+            return
+        if not math.isfinite(float(loss)):
+            raise NonFiniteLossError(
+                f"the loss of {letter} is {float(loss)} in step {self.steps_done}; {letter}'s optimiser did not move. "
+                "Lower the learning rates, look at the batch, or set rule.on_nonfinite = 'skip'"
+            )
+        if all(bool(g.isfinite().all()) for g in gradient):
+            return  # only the sum was too large
+        raise _NonFiniteGradientError(
+            f"the loss of {letter} is {float(loss):.6g} in step {self.steps_done}, but its gradient is not finite; "
+            f"{letter}'s optimiser did not move. A square root or a norm at 0, or a logarithm, has no finite slope: "
+            "add a small constant inside it, or set rule.on_nonfinite = 'skip'"
+        )
 
     def _ascend(self, x: Rows, z: Rows) -> Tensor:
         """D_{t+1} = D_t + step of opt_D along grad_D V(G_t, D_t); return D's loss at D_t."""
@@ -307,6 +446,52 @@ class AbstractRule(abc.ABC):
         batch = self.game.batch(x, z, fake=self._fake(x, z))
         penalty = self.game.generator_penalty(self.game.G, batch).detach()
         return float(mean_over(self.group, (penalty.reshape(1),))[0])
+
+
+def _state_of(attached: Part) -> Any:
+    """What the next steps need of an attached part; a schedule is a function of the steps done alone."""
+    if isinstance(attached, Schedule):
+        return None
+    return attached.get_state() if isinstance(attached, torch.Generator) else attached.state_dict()
+
+
+def _load_state(attached: Part, saved: Any) -> None:
+    if isinstance(attached, torch.Generator):
+        attached.set_state(saved)
+    elif not isinstance(attached, Schedule):
+        attached.load_state_dict(saved)
+
+
+def _full_precision(device: str) -> contextlib.AbstractContextManager[object]:
+    """No autocast, at no cost where there is none."""
+    off = not torch.is_autocast_enabled(device)
+    return contextlib.nullcontext() if off else torch.autocast(device, enabled=False)
+
+
+def _kept(entry: Tensor) -> Tensor:
+    return entry.clone() if entry.is_inference() else entry
+
+
+class _NonFiniteGradientError(NonFiniteLossError):
+    """A finite loss with a gradient that is not: what a scale that is too large does, among other things."""
+
+
+@contextlib.contextmanager
+def _fresh_casts(device: str) -> Iterator[None]:
+    """Under autocast, cast weights anew for each pass.
+
+    Autocast keeps a weight's cast until its outermost block ends: across a move the other player would still meet the
+    old weight, and a cast made for samples without a graph would cut the graph of the next pass.
+    """
+    if not (torch.is_autocast_enabled(device) and torch.is_autocast_cache_enabled()):
+        yield
+        return
+    torch.clear_autocast_cache()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(True)
 
 
 def _check_optimizer(name: str, optimizer: Optimizer, player: nn.Module) -> None:

@@ -8,6 +8,7 @@ from typing import Any, final
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from saddlegan import checks
@@ -41,6 +42,7 @@ class Lookahead(AbstractRule):
         accumulate: pieces per batch.
         constraint: applied to D after its moves.
         group: process group.
+        scaler: for float16.
 
     References:
         Chavdarova, Pagliardini, Stich, Fleuret, Jaggi, Taming GANs with Lookahead-Minmax, ICLR 2021, algorithm 1.
@@ -67,9 +69,17 @@ class Lookahead(AbstractRule):
         accumulate: int = 1,
         constraint: Constraint | None = None,
         group: dist.ProcessGroup | None = None,
+        scaler: GradScaler | None = None,
     ) -> None:
         super().__init__(
-            game, opt_G, opt_D, generator=generator, accumulate=accumulate, constraint=constraint, group=group
+            game,
+            opt_G,
+            opt_D,
+            generator=generator,
+            accumulate=accumulate,
+            constraint=constraint,
+            group=group,
+            scaler=scaler,
         )
         self.steps = checks.count("steps", steps)
         self.rate = checks.number("rate", rate, least=1e-12, most=1.0)

@@ -8,6 +8,7 @@ from typing import Any, final
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from saddlegan.batch import Rows, count
@@ -37,6 +38,7 @@ class Optimistic(AbstractRule):
         accumulate: pieces per batch.
         constraint: applied to D after its moves.
         group: process group.
+        scaler: for float16.
 
     References:
         Popov 1980; Daskalakis et al., Training GANs with Optimism, ICLR 2018, algorithm 1.
@@ -62,9 +64,17 @@ class Optimistic(AbstractRule):
         accumulate: int = 1,
         constraint: Constraint | None = None,
         group: dist.ProcessGroup | None = None,
+        scaler: GradScaler | None = None,
     ) -> None:
         super().__init__(
-            game, opt_G, opt_D, generator=generator, accumulate=accumulate, constraint=constraint, group=group
+            game,
+            opt_G,
+            opt_D,
+            generator=generator,
+            accumulate=accumulate,
+            constraint=constraint,
+            group=group,
+            scaler=scaler,
         )
         self._last: dict[str, dict[str, Tensor]] = {}
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, final
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from saddlegan import checks
@@ -114,6 +115,7 @@ class PrimalDual(AbstractRule):
         accumulate: pieces per batch; every piece is matched at the same real points.
         constraint: applied to D after its moves.
         group: process group; real points are shared between the processes.
+        scaler: for float16.
 
     Raises:
         ObjectiveError: the objective has no Lagrangian view.
@@ -159,9 +161,17 @@ class PrimalDual(AbstractRule):
         accumulate: int = 1,
         constraint: Constraint | None = None,
         group: dist.ProcessGroup | None = None,
+        scaler: GradScaler | None = None,
     ) -> None:
         super().__init__(
-            game, opt_G, opt_D, generator=generator, accumulate=accumulate, constraint=constraint, group=group
+            game,
+            opt_G,
+            opt_D,
+            generator=generator,
+            accumulate=accumulate,
+            constraint=constraint,
+            group=group,
+            scaler=scaler,
         )
         game.objective.require_lagrangian("PrimalDual")
         replicas = checks.count("replicas", replicas)

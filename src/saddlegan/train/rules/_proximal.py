@@ -9,6 +9,7 @@ from typing import Any, ClassVar, final
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from saddlegan import checks
@@ -52,6 +53,7 @@ class Proximal(AbstractRule):
         accumulate: pieces per batch.
         constraint: applied to D' after its moves.
         group: process group.
+        scaler: for float16.
 
     References:
         [FO20] section 6, proximal training; theory 2.3.
@@ -91,9 +93,17 @@ class Proximal(AbstractRule):
         accumulate: int = 1,
         constraint: Constraint | None = None,
         group: dist.ProcessGroup | None = None,
+        scaler: GradScaler | None = None,
     ) -> None:
         super().__init__(
-            game, opt_G, opt_D, generator=generator, accumulate=accumulate, constraint=constraint, group=group
+            game,
+            opt_G,
+            opt_D,
+            generator=generator,
+            accumulate=accumulate,
+            constraint=constraint,
+            group=group,
+            scaler=scaler,
         )
         lam = checks.number("lam", lam)
         steps = checks.count("steps", steps, least=1 if persistent else 0)

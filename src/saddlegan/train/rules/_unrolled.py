@@ -8,6 +8,7 @@ from typing import ClassVar, final
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.func import functional_call
 from torch.optim import Optimizer
 
@@ -43,6 +44,7 @@ class Unrolled(AbstractRule):
         accumulate: pieces per batch; each piece is unrolled by itself.
         constraint: applied to D after its moves; unrolled steps are not constrained.
         group: process group; each process unrolls on its own share.
+        scaler: for float16.
 
     References:
         Metz et al., Unrolled Generative Adversarial Networks, ICLR 2017.
@@ -72,9 +74,17 @@ class Unrolled(AbstractRule):
         accumulate: int = 1,
         constraint: Constraint | None = None,
         group: dist.ProcessGroup | None = None,
+        scaler: GradScaler | None = None,
     ) -> None:
         super().__init__(
-            game, opt_G, opt_D, generator=generator, accumulate=accumulate, constraint=constraint, group=group
+            game,
+            opt_G,
+            opt_D,
+            generator=generator,
+            accumulate=accumulate,
+            constraint=constraint,
+            group=group,
+            scaler=scaler,
         )
         steps = checks.count("steps", steps, least=0)
         length = checks.number("length", length)
