@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from games import MAKERS, Known, solve_matrix
+from games import MAKERS, Known, dirac, leader, pennies, solve_matrix
 from saddlegan import Certificate, certify
+from saddlegan.certify.exact._recognise import _KINDS, recognise
 from saddlegan.errors import BlindWarning, BudgetWarning
 
 SEEDS = 20
-PROVABLE = ("pennies", "matrix", "quadratic-wgan")
+PROVABLE = [name for name, maker in MAKERS.items() if maker(1, moved=False).provable]
 
 
 def _check(known: Known, certificate: Certificate, lam: float) -> None:
@@ -53,11 +57,79 @@ def test_search_never_refutes_a_nash_equilibrium(name: str) -> None:
         assert certificate.bound == "lower"
 
 
-@pytest.mark.parametrize("name", ["pennies", "matrix", "bilinear", "dirac", "no-nash", "gaussian"])
-def test_search_refutes_pairs_off_equilibrium(name: str) -> None:
-    known = MAKERS[name](1, moved=True)
-    search = known.search(steps=150, restarts=3, learning_rate=3e-3, samples=1024)
-    assert certify.nash(known.game, known.data, search=search, exact=False).verdict == "refuted"
+def contract(maker: Callable[..., Known], seed: int = 1) -> None:
+    """What every known game must meet: its claims agree with what the certificates find, each by a way of its own.
+
+    Exact classes decide what they solve, both ways. Elsewhere a search refutes what the game says is no equilibrium,
+    and does not refute what it says is one; a critical lambda lies where verdicts change.
+    """
+    known, moved = maker(seed, moved=False), maker(seed, moved=True)
+    assert not moved.equilibrium(0.0), "the moved pair must be no equilibrium"
+    for pair in (known, moved):
+        solved = recognise(pair.game, torch.as_tensor(pair.data)) if not callable(pair.data) else None
+        assert (solved is not None) == pair.provable, f"`provable` is {pair.provable}, the exact class {solved}"
+        for lam in (0.0, math.inf) if pair.provable else ():
+            truth = "proved" if pair.equilibrium(lam) else "refuted"
+            assert certify.proximal(pair.game, pair.data, lam=lam).verdict == truth, f"not {truth} at {lam}"
+        search = pair.search(steps=80, learning_rate=1e-2, samples=512, evaluations=10)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BudgetWarning)
+            warnings.simplefilter("ignore", BlindWarning)  # a pure strategy is a softmax without slope
+            found = certify.nash(pair.game, pair.data, search=search, exact=pair.provable)
+        _check(pair, found, math.inf)
+        assert (found.verdict == "refuted") != pair.equilibrium(math.inf), f"{found.verdict} as a Nash equilibrium"
+    if 0.0 < known.critical < math.inf:
+        search = known.search(steps=80, learning_rate=1e-2, samples=512, evaluations=10)
+        below, above = (
+            certify.proximal(known.game, known.data, lam=share * known.critical, norm=known.norm, search=search).verdict
+            for share in (0.5, 10.0)
+        )
+        assert below not in ("refuted", "suspected"), f"{below} below the critical lambda"
+        assert above in ("refuted", "suspected"), f"{above} above the critical lambda"
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_known_games_are_as_they_say(name: str) -> None:
+    contract(MAKERS[name])
+
+
+def test_every_exact_class_has_a_known_game() -> None:
+    provable = [MAKERS[name](1, moved=False) for name in PROVABLE]
+    assert {type(recognise(pair.game, torch.as_tensor(pair.data))) for pair in provable} == set(_KINDS)
+
+
+def _altered(name: str, **claims: Any) -> Callable[..., Known]:
+    return lambda seed, *, moved: dataclasses.replace(MAKERS[name](seed, moved=moved), **claims)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (_altered("quadratic", critical=math.inf), "must be no equilibrium"),
+        (lambda seed, *, moved: MAKERS["quadratic"](seed, moved=not moved), "must be no equilibrium"),
+        (_altered("dirac", critical=math.nan), "as a Nash equilibrium"),
+        (lambda seed, *, moved: dataclasses.replace(pennies(seed, moved=True), critical=_said(moved)), "not proved"),
+        (lambda seed, *, moved: dataclasses.replace(pennies(seed, moved=False), critical=math.nan), "not refuted"),
+        (lambda seed, *, moved: dataclasses.replace(dirac(seed, moved=True), critical=_said(moved)), "false refuted"),
+        (_altered("pennies", provable=False), "`provable` is False"),
+        (_altered("quadratic", provable=True), "`provable` is True"),
+        (
+            lambda seed, *, moved: dataclasses.replace(leader(seed, moved=moved), critical=math.nan if moved else 50.0),
+            "below the critical",
+        ),
+        (
+            lambda seed, *, moved: dataclasses.replace(leader(seed, moved=moved), critical=math.nan if moved else 0.05),
+            "above the critical",
+        ),
+    ],
+)
+def test_a_known_game_that_is_wrong_on_purpose_is_caught(wrong: Callable[..., Known], said: str) -> None:
+    with pytest.raises(AssertionError, match=said):
+        contract(wrong)
+
+
+def _said(moved: bool) -> float:
+    return math.nan if moved else math.inf
 
 
 def test_search_leaves_a_saddle_that_is_not_nash() -> None:
@@ -82,27 +154,10 @@ def test_spectrum_encloses_the_known_critical_lambda_and_rises() -> None:
     assert "refuted as a Nash equilibrium" in spectrum.sentence
 
 
-@pytest.mark.parametrize("lam", [0.5, 20.0])
-def test_proximal_search_agrees_with_the_gaussian_closed_form(lam: float) -> None:
-    known = MAKERS["gaussian"](1, moved=False)  # critical lambda 2/1.7
-    search = known.search(steps=50, learning_rate=3e-3, samples=512, evaluations=10)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", BudgetWarning)
-        warnings.simplefilter("ignore", BlindWarning)  # a pure strategy is a softmax without slope
-        _check(known, certify.proximal(known.game, known.data, lam=lam, norm=known.norm, search=search), lam)
-
-
 def test_matrix_oracle_solves_rock_paper_scissors() -> None:
     p, q = solve_matrix(np.array([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]))
     assert p == pytest.approx([1 / 3] * 3, abs=1e-9)
     assert q == pytest.approx([1 / 3] * 3, abs=1e-9)
-
-
-def test_the_check_can_fail() -> None:
-    known = MAKERS["pennies"](0, moved=False)
-    lie = certify.nash(MAKERS["pennies"](0, moved=True).game, torch.zeros(1, 2))
-    with pytest.raises(AssertionError, match="false refuted"):
-        _check(known, lie, math.inf)
 
 
 @pytest.mark.parametrize("restarts", [1, 2])
