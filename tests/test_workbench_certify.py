@@ -124,10 +124,12 @@ def test_bad_requests_are_refused_in_one_line(tmp_path: Path, capsys: pytest.Cap
         assert complaint.count("\n") == 1
 
 
-def test_a_damaged_entry_is_named_and_an_absent_one_leaves_the_report_alone(tmp_path: Path) -> None:
+def test_a_damaged_entry_is_named_and_an_absent_one_says_what_to_type(tmp_path: Path) -> None:
     run = _trained(tmp_path / "run", "vanilla")
     assert judged.read(run) is None
-    assert judged.section(Scene(run, None)) is None
+    absent = judged.section(Scene(run, None))
+    assert absent is not None
+    assert f"saddlegan certify {run.path}" in absent.html
     run.write_json("certificate.json", {"equilibrium": {"sentence": 3}})
     with pytest.raises(RunError, match=r"certificate\.json is damaged"):
         judged.read(run)

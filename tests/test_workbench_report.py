@@ -24,7 +24,7 @@ from saddlegan.workbench.report import page as report
 from saddlegan.workbench.report.figures import pictures, style
 from saddlegan.workbench.report.figures import samples as figures
 from saddlegan.workbench.report.scene import Scene, Section, title_of
-from saddlegan.workbench.report.sections import every_run
+from saddlegan.workbench.report.sections import equilibrium, every_run, findings
 from saddlegan.workbench.runs import certificate as certificates
 from saddlegan.workbench.runs import folder as runs
 from saddlegan.workbench.runs import players
@@ -155,7 +155,7 @@ def test_a_section_can_be_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert page.count('<section id="extra"') == 1
     assert "Extra &amp; more" in page
     ids = [section["id"] for section in run.read_json("report.json")["sections"]]
-    assert ids == ["quality", "samples", "extra", "witness", "data"]
+    assert ids == ["findings", "equilibrium", "quality", "samples", "extra", "witness", "data"]
     assert "extra" not in report.write(fitted(tmp_path, "ring", "--n-samples", "50")).read_text()
 
 
@@ -192,12 +192,118 @@ def test_certificates_keep_what_others_wrote(tmp_path: Path) -> None:
         certificates.read_solution(run)
 
 
+def data_of(run: runs.Run, section: str) -> dict:
+    found = run.read_json("report.json")["sections"]
+    return next(entry["data"] for entry in found if entry["id"] == section)
+
+
+@pytest.mark.parametrize(
+    ("weight", "fault", "words"),
+    [(0.0, "dead generator", "All samples are one and the same"), (0.1, "collapsed", "Collapse: the samples are")],
+)
+def test_samples_that_are_all_alike_are_said_on_top(weight: float, fault: str, words: str, tmp_path: Path) -> None:
+    """Oracle: a generator planted to make one picture, or nearly so."""
+    made = fitted(tmp_path, "digits")
+    G = made.load_generator()
+    with torch.no_grad():
+        G.weight.mul_(weight)
+    config = made.config.model_copy(update={"command": "train", "model": "primal-dual"})
+    run = runs.start(tmp_path / "alike", config, generator=G, discriminator=made.load_discriminator())
+    page = report.write(run).read_text()
+    assert fault in data_of(run, "findings")["faults"]
+    assert page.index(words) < page.index('<section id="samples"')
+    assert "saddlegan certify" in page, "says how to get the certificate that it lacks"
+
+
+def test_a_solved_pair_is_not_told_to_train(tmp_path: Path) -> None:
+    """Its generator's gradient vanishes by right: it is the optimum."""
+    run = fitted(tmp_path, "digits")
+    assert data_of(run, "findings")["faults"] == []
+    linear = fitted(tmp_path / "linear", "digits", "--model", "linear")
+    assert data_of(linear, "findings")["faults"] == ["one point"]
+
+
+def test_every_fault_has_its_words() -> None:
+    from saddlegan.certify import _diagnosis
+
+    assert set(findings.IN_WORDS) == set(_diagnosis._ADVICE)
+    assert set(findings.OF_SAMPLES) <= set(findings.IN_WORDS)
+
+
+def step_of(gain: float, verdict: str, bound: str = "lower", message: str = "settled") -> equilibrium.Step:
+    return equilibrium.Step(
+        gap=gain, generator_gain=gain, discriminator_gain=-1e-3, bound=bound, verdict=verdict, standard_error=0.0,
+        status="SETTLED", message=message, stats={},
+    )  # fmt: skip
+
+
+def judged(lams: list[float], steps: list[equilibrium.Step]) -> equilibrium.Equilibrium:
+    return equilibrium.Equilibrium(
+        sentence="", lower=0.0, upper=0.0, proved=False, norm="l2", objective="vanilla", lams=lams,
+        certificates=steps, gradient_norms={"generator": 1.0, "discriminator": 2.0},
+    )  # fmt: skip
+
+
+def test_one_row_for_each_verdict_and_no_gain_below_zero() -> None:
+    lams = [0.0, 0.1, 1.0, float("inf")]
+    steps = [
+        step_of(-0.2, "not refuted"),
+        step_of(-0.1, "not refuted"),
+        step_of(0.4, "refuted"),
+        step_of(0.5, "refuted"),
+    ]
+    rows = equilibrium._rows(judged(lams, steps))
+    assert [row[1] for row in rows[:-1]] == ["not refuted", "refuted"]
+    assert rows[0][0] == "Stackelberg (lambda = 0) to proximal, lambda = 0.1"
+    assert "generator none found; discriminator none found" in rows[0][2]
+    assert "generator 0.4 to 0.5" in rows[1][2]
+
+
+def test_a_proof_is_a_flat_line_whatever_the_rounding() -> None:
+    """Oracle: the same picture with gains of exactly 0."""
+    lams = [0.0, 1.0, float("inf")]
+    pictures_of = [
+        equilibrium.draw_spectrum(judged(lams, [step_of(gain, "proved", "exact") for gain in gains]))
+        for gains in ([0.0, 0.0, 0.0], [1e-16, -3e-16, 2e-16])
+    ]
+    assert pictures_of[0] == pictures_of[1]
+    assert (
+        "generator 0; discriminator 0" in equilibrium._rows(judged(lams, [step_of(1e-16, "proved", "exact")] * 3))[0][2]
+    )
+
+
 def faults(page: Page) -> list[str]:
     """Everything that a reader would trip over."""
     found = [f"console: {error}" for error in page.errors] + [f"request: {address}" for address in page.requests]
     found += [f"image without text: {index}" for index, (alt, _) in enumerate(page.images) if not alt.strip()]
     found += [f"image not loaded: {alt}" for alt, width in page.images if width == 0]
     return found + ([f"{page.overflow} pixels too wide"] if page.overflow > 0 else [])
+
+
+# words of a table's cells that stand on more than one line
+BROKEN_WORDS = """[...document.querySelectorAll("table th, table td")].flatMap(cell => {
+  const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), broken = [];
+  for (let node; (node = walker.nextNode()); )
+    for (const word of node.data.matchAll(/\\S+/g)) {
+      const range = document.createRange();
+      range.setStart(node, word.index);
+      range.setEnd(node, word.index + word[0].length);
+      const lines = new Set([...range.getClientRects()].filter(box => box.width > 0).map(box => Math.round(box.top)));
+      if (lines.size > 1) broken.push(word[0]);
+    }
+  return broken;
+})"""
+
+
+@needs_browser
+@pytest.mark.browser
+@pytest.mark.slow  # starts Chromium
+def test_broken_words_are_found(tmp_path: Path) -> None:
+    """The check below can fail: a narrow cell that may break anywhere."""
+    cell = "<td style='width: 60px; overflow-wrap: anywhere'>Stackelberg 0.587668</td>"
+    (tmp_path / "bad.html").write_text(f"<title>bad</title><table style='table-layout: fixed; width: 60px'>{cell}")
+    page = open_page(tmp_path / "bad.html", act=lambda tab: tab.evaluate(BROKEN_WORDS))
+    assert "Stackelberg" in page.result
 
 
 @needs_browser
@@ -218,14 +324,21 @@ def test_faults_are_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", ["digits", "gaussian:4,3,2,1", "trained"])
 @pytest.mark.slow  # starts Chromium
 def test_the_report_in_a_browser(source: str, tmp_path: Path) -> None:
-    run = trained(tmp_path) if source == "trained" else fitted(tmp_path, source, "--n-latent", "3")
+    if source == "trained":
+        words = ["--steps", "20", "--set", "hidden=8", "--n-samples", "300", "--out", str(tmp_path / "run")]
+        assert cli.run(["train", "ring", *words]) == 0
+        run = runs.Run.open(tmp_path / "run")
+    else:
+        run = fitted(tmp_path, source, "--n-latent", "3")
+    assert cli.run(["certify", str(run.path), "--steps", "10"]) == 0
     path = report.write(run)
     alone = tmp_path / "elsewhere" / "page.html"  # one file: it must not need its neighbours
     alone.parent.mkdir()
     alone.write_bytes(path.read_bytes())
-    for width, dark in ((1200, False), (400, True)):
-        page = open_page(alone, width=width, dark=dark)
+    for width, dark in ((1280, False), (400, True), (1920, False)):
+        page = open_page(alone, width=width, dark=dark, act=lambda tab: tab.evaluate(BROKEN_WORDS))
         assert faults(page) == []
+        assert page.result == [], f"words broken at {width} pixels"
         assert page.title == title_of(run)
         assert len(page.images) >= 2
         assert "Real and generated" in page.text

@@ -26,7 +26,7 @@ from saddlegan.workbench.runs import checkpoints
 from saddlegan.workbench.runs import folder as runs
 from saddlegan.workbench.training import loop
 from saddlegan.workbench.training.recipe import Recipe, defaults_for, make_recipe
-from saddlegan.workbench.training.session import Session, config_of
+from saddlegan.workbench.training.session import Session, config_of, figures_of
 
 SMALL = ["--set", "hidden=8", "--batch", "16", "--set", "points=8", "--n-samples", "200"]
 
@@ -103,6 +103,32 @@ def test_frechet_distance_against_scipy() -> None:
     expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(C + K - 2 * np.real(sqrtm(C @ K)))
     assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-9)
     assert frechet_distance(x, x) == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("steps", "every"), [(12, 500), (20, 500), (60, 7)])
+def test_a_curve_has_ten_points_and_starts_at_step_0(steps: int, every: int, tmp_path: Path) -> None:
+    data = sources.load("ring", n_samples=200)
+    recipe = make_recipe(steps=steps, metrics_every=every, hidden=(8,), batch=16, points=8)
+    session = Session(recipe, data)
+    run = runs.start(
+        tmp_path / "run",
+        config_of(session, data, command_line=""),
+        generator=session.generators()[0],
+        discriminator=session.discriminators()[0],
+    )
+    loop.train(session, run, data, fingerprint="x")
+    rows = run.metrics()
+    assert rows[0]["step"] == 0
+    assert len(rows) >= 11
+    assert all({"value", "generator_loss", "density_term", "spread"} <= set(row) for row in rows)
+    assert [row["step"] for row in rows] == sorted({row["step"] for row in rows})
+
+
+def test_the_density_term_stands_apart_from_the_loss() -> None:
+    """Oracle: the rule's own step, whose loss holds both; alternating training has no such term."""
+    seen = figures_of(Step(0.1, 120.5, -0.1, {"density_loss": 120.0, "density": 1.0}))
+    assert seen == {"value": 0.1, "generator_loss": 0.5, "discriminator_loss": -0.1, "density_term": 120.0}
+    assert "density_term" not in figures_of(Step(0.1, 0.5, -0.1, {}))
 
 
 # checkpoints
@@ -302,7 +328,16 @@ def test_train_resume_and_compare_from_the_command_line(tmp_path: Path, capsys: 
     assert "20 of 20" in capsys.readouterr().out
     stopped = tmp_path / "stopped"
     assert cli.run([*line, "--out", str(stopped), "--rule", "alternating", "--stop-when", "value<99"]) == 0
-    assert runs.Run.open(stopped).metrics()[-1]["step"] == 5
+    assert runs.Run.open(stopped).metrics()[-1]["step"] == 2  # the first line after that of step 0
+    other = tmp_path / "digits"
+    assert cli.run(["fit", "digits", "--out", str(other)]) == 0
+    capsys.readouterr()
+    assert cli.run(["compare", str(run), str(other), "--out", str(tmp_path / "unlike.png")]) == 0
+    said = capsys.readouterr().out
+    assert "ring, 2 values a row:" in said, "unlike data stand in tables of their own"
+    assert "digits, 64 values a row:" in said
+    assert (tmp_path / "unlike-ring.png").exists()
+    assert not (tmp_path / "unlike.png").exists()
     picture = tmp_path / "compare.png"
     capsys.readouterr()
     assert cli.run(["compare", str(run), str(stopped), "--out", str(picture)]) == 0
@@ -364,7 +399,8 @@ def test_a_signal_saves_and_exits_cleanly(tmp_path: Path, number: signal.Signals
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src"), "OMP_NUM_THREADS": "1"}
     running = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:
+    lines = out / "metrics.jsonl"  # the first line is that of step 0
+    while not (lines.exists() and lines.read_text().count("\n") > 1) and time.monotonic() < deadline:
         time.sleep(0.05)
     running.send_signal(number)
     said, _ = running.communicate(timeout=120)

@@ -62,7 +62,7 @@ def test_lines_carry_gaps_and_training_keeps_its_bits(tmp_path: Path) -> None:
     _train(*watching)
     _train(*plain)
     rows = watching[1].metrics()
-    assert [row["step"] for row in rows] == [4, 5, 8, 10, 12]
+    assert [row["step"] for row in rows] == list(range(13)), "a short run has a line for every step"
     assert [row["step"] for row in rows if set(row) >= FIGURES] == [5, 10, 12]
     assert all(not FIGURES & set(row) for row in rows if row["step"] in (4, 8))
     assert rows[-1]["proximal_gap"] == pytest.approx(rows[-1]["generator_gain"] + rows[-1]["discriminator_gain"])
@@ -164,7 +164,7 @@ def test_the_command_judges_stops_reports_and_resumes(tmp_path: Path, capsys: py
     assert set(last["last"]) >= FIGURES
     assert last["options"]["certify_every"] == 4
     assert cli.run(["train", "--resume", str(out)]) == 0  # the options are the run's own
-    assert [row["step"] for row in runs.Run.open(out).metrics()] == [4, 6, 8]
+    assert [row["step"] for row in runs.Run.open(out).metrics()] == list(range(9))
 
 
 @pytest.mark.parametrize(

@@ -1,46 +1,70 @@
-"""`saddlegan compare`: several runs as one table and one picture."""
+"""`saddlegan compare`: several runs as one table and one picture for each data set."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from saddlegan.errors import InputError
 from saddlegan.workbench.terminal import console
 
+if TYPE_CHECKING:
+    from saddlegan.workbench.runs.folder import Run
+
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
     out: Annotated[Path, typer.Option("--out", help="Picture to write.")] = Path("compare.png"),
 ) -> None:
-    """Show the last metrics, proofs and measures of RUNs side by side, and curves of trainings in one picture."""
+    """Show the last metrics, proofs and measures of RUNs side by side, and curves of trainings in one picture.
+
+    Runs of different data are not comparable: each data set has its own table and its own picture, OUT-NAME.png.
+    """
     if len(runs) < 2:
         raise InputError("`RUN` must be given at least twice; one run has its own report")
     if out.suffix.lower() != ".png":
         raise InputError(f"`out` must end in .png, got {out}")
+    from saddlegan.workbench.report.scene import short_name
+    from saddlegan.workbench.runs.folder import Run
+
+    if len({path.resolve() for path in runs}) < len(runs):
+        raise InputError("`RUN` names one folder twice")
+    groups: dict[tuple[str, tuple[int, ...]], list[Run]] = {}
+    for path in runs:
+        run = Run.open(path)
+        groups.setdefault((run.config.data.source, run.config.data.shape[1:]), []).append(run)
+    names = [short_name(source) for source, _ in groups]
+    for number, ((_, width), same) in enumerate(groups.items()):
+        picture = out
+        if len(groups) > 1:  # figures of different data must not stand in one table
+            name = names[number] if names.count(names[number]) == 1 else f"{names[number]}-{width[0]}-{number + 1}"
+            console.say(f"{name}, {width[0]} values a row:")
+            picture = out.with_stem(f"{out.stem}-{Path(name).stem}")
+        _compare(same, picture)
+
+
+def _compare(runs: Sequence[Run], out: Path) -> None:
     from saddlegan.workbench.report.figures import training as training_figures
     from saddlegan.workbench.report.sections import trained
     from saddlegan.workbench.runs.certificate import read_solution
-    from saddlegan.workbench.runs.folder import Run, write_atomic
+    from saddlegan.workbench.runs.folder import write_atomic
 
     lines: dict[str, list[dict[str, Any]]] = {}
     models: dict[str, str] = {}
     solved: list[str] = []
     names: list[str] = []
-    if len({path.resolve() for path in runs}) < len(runs):
-        raise InputError("`RUN` names one folder twice")
-    for path in runs:
-        run = Run.open(path)
+    for run in runs:
         rows = run.metrics()
         if rows:  # a solved run has no training to draw; its samples were measured
-            label = path.name if path.name not in lines else str(path)
+            label = run.path.name if run.path.name not in lines else str(run.path)
             lines[label], models[label] = rows, run.config.model
         elif (solution := read_solution(run)) is not None:
-            solved.append(f"{path}: solved, value {solution.value:.6g}, gap {solution.gap:.2g}, {solution.message}")
+            solved.append(f"{run.path}: solved, value {solution.value:.6g}, gap {solution.gap:.2g}, {solution.message}")
         else:
-            raise InputError(f"{path} has no metrics and no solution; nothing of it can be compared")
+            raise InputError(f"{run.path} has no metrics and no solution; nothing of it can be compared")
     if lines:
         first = next(iter(lines.values()))
         names = [name for name in trained.numeric_names(first) if all(name in rows[-1] for rows in lines.values())]
@@ -53,15 +77,12 @@ def compare(
         console.say(str(out))
 
 
-def measured(runs: list[Path]) -> list[str]:
+def measured(runs: Sequence[Run]) -> list[str]:
     """The measures of the samples that every one of the reports holds, with what real rows get."""
-    from saddlegan.workbench.runs.folder import Run
-
-    found: dict[str, dict[str, Any]] = {}
-    for path in runs:
-        run = Run.open(path)
+    found: dict[str, Mapping[str, Any]] = {}
+    for run in runs:
         sections = run.read_json("report.json")["sections"] if run.has("report.json") else []
-        found[str(path)] = next((s["data"].get("measures", {}) for s in sections if s["id"] == "quality"), {})
+        found[str(run.path)] = next((s["data"].get("measures", {}) for s in sections if s["id"] == "quality"), {})
     names = [name for name in next(iter(found.values())) if all(name in each for each in found.values())]
     return [
         f"{name} of {path}: {trained_number(each[name]['value'])} +- {each[name]['standard_error']:.2g} "

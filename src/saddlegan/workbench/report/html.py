@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from markupsafe import Markup, escape
 
+SHORT = 18  # characters of a value that stay on one line
 SCREEN_SCALE = 0.64  # figures are rendered denser than a screen, for sharp type
 
 
@@ -35,10 +36,18 @@ def figure(png: bytes, *, alt: str, caption: str | Markup) -> Markup:
 def table(rows: Iterable[tuple[str | Markup, str | Markup, str | Markup]]) -> Markup:
     """Named figures: name, value, and what the value means."""
     body = Markup("").join(
-        Markup('<tr><th scope="row">{}</th><td class="value">{}</td><td class="meaning">{}</td></tr>').format(*row)
-        for row in rows
+        Markup('<tr><th scope="row">{}</th><td class="{}">{}</td><td class="meaning">{}</td></tr>').format(
+            name, "value short" if len(str(value)) <= SHORT else "value", value, meaning
+        )
+        for name, value, meaning in rows
     )
     return Markup('<table class="facts">{}</table>').format(body)
+
+
+def findings(sentences: Iterable[tuple[str, str]]) -> Markup:
+    """Sentences to read first, each with how it is marked: "bad", "well" or ""."""
+    body = Markup("").join(Markup('<li class="{}">{}</li>').format(mark, words) for words, mark in sentences)
+    return Markup('<ul class="found">{}</ul>').format(body)
 
 
 def code(line: str) -> Markup:

@@ -14,12 +14,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from saddlegan.errors import DataError, InputError
 from saddlegan.workbench.data.sources import Data
 from saddlegan.workbench.report.scene import Scene, Section, subtitle_of, title_of
-from saddlegan.workbench.report.sections import equilibrium, every_run, measured, solved, stages, trained
+from saddlegan.workbench.report.sections import equilibrium, every_run, findings, measured, solved, stages, trained
 from saddlegan.workbench.runs.folder import Run
 from saddlegan.workbench.runs.opened import data_of
 
 # every section that a report may have, from top to bottom
 SECTIONS: tuple[Callable[[Scene], Section | None], ...] = (
+    findings.findings,
     solved.certificate,
     equilibrium.section,
     solved.limits,

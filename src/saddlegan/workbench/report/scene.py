@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from saddlegan.workbench.report import html
 from saddlegan.workbench.runs.folder import Run
 
 SAMPLES = 2500  # generated for the report, as many as the PacGAN protocol judges
+LOOKED_AT = 1 << 26  # numbers of the data beyond which rows are thinned before they are looked at again
 SAMPLE_ELEMENTS = 1 << 24  # fewer samples where each is large
 
 
@@ -61,6 +63,16 @@ class Scene:
     def name(self) -> str:
         """Short name of the data."""
         return short_name(self.run.config.data.source)
+
+
+def thin(X: np.ndarray, most: int = LOOKED_AT) -> np.ndarray:
+    """Take evenly spaced rows where there are too many to look at again.
+
+    Args:
+        X: (n, d).
+        most: numbers to keep, at most.
+    """
+    return np.asarray(X[:: math.ceil(X.size / most)])
 
 
 def short_name(source: str) -> str:

@@ -81,15 +81,23 @@ class OpenRun:
         Raises:
             RunError: the generator makes samples of another length.
         """
-        config, (n, d) = self.run.config, self.data.X.shape
+        return self.in_units_of(game, self.data.X)
+
+    def in_units_of(self, game: Game, X: np.ndarray) -> torch.Tensor:
+        """Rows (n, d) in data units as the generator's own units and shape.
+
+        Raises:
+            RunError: the generator makes samples of another length.
+        """
+        config, (n, d) = self.run.config, X.shape
         with torch.no_grad():
             shape = game.G(game.sample_latent(2, torch.Generator().manual_seed(0))).shape[1:]
         if d != math.prod(shape):
             raise RunError(f"the generator of {self.run.path} makes samples of length {math.prod(shape)}, its data {d}")
-        X = torch.from_numpy(np.array(self.data.X))
+        rows = torch.from_numpy(np.array(X))
         if config.sample_scale != 1.0 or config.sample_offset != 0.0:
-            X = (X.double() - config.sample_offset) / config.sample_scale
-        return X.reshape(n, *shape)
+            rows = (rows.double() - config.sample_offset) / config.sample_scale
+        return rows.reshape(n, *shape)
 
     def sample(self, n: int, *, seed: int = 0) -> np.ndarray:
         """Draw n samples (n, d) in data units."""

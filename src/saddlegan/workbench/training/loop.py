@@ -26,7 +26,7 @@ from saddlegan.results import Step
 from saddlegan.workbench.data.sources import Data
 from saddlegan.workbench.runs import checkpoints
 from saddlegan.workbench.runs.folder import Run
-from saddlegan.workbench.training.session import Session
+from saddlegan.workbench.training.session import Session, figures_of
 
 DIVERGED = 1e8  # no loss of a GAN on scaled data is that large
 SHEETS = 8  # sample sheets over a run
@@ -154,12 +154,15 @@ def train(
         if session.steps_done == 0:
             save_checkpoint()
         while session.steps_done < recipe.steps:
+            start = {"step": 0, **measure(session, data)} if session.steps_done == 0 else None
             step = session.step()
             done = session.steps_done
             # NaN compares false, so this refuses it too
             if not all(abs(f) < DIVERGED for f in (step.value, step.generator_loss, step.discriminator_loss)):
                 reason = "non-finite"
                 break
+            if start is not None:  # the first step's losses are those of the players as they were made
+                run.append_metrics({"step": 0, **figures_of(step), **start})
             stop = any([callback.after_step(done, step) for callback in callbacks])
             if recipe.measured_after(done) or stop:
                 row: dict[str, Any] = {"step": done, **session.take_means(), **measure(session, data)}
@@ -196,7 +199,8 @@ def resume(session: Session, run: Run, *, fingerprint: str, at: int | None = Non
     """
     step, state = checkpoints.read(run.path / "checkpoint", fingerprint=fingerprint, at=at)
     session.load_state_dict(state)
-    run.rewrite_metrics([row for row in run.metrics() if row.get("step", 0) <= step])
+    # the line of step 0 is written by the first step, after the first checkpoint
+    run.rewrite_metrics([row for row in run.metrics() if step > 0 and row.get("step", 0) <= step])
     sheets = {at_step: rows for at_step, rows in read_sheets(run).items() if at_step <= step}
     _write_sheets(run, sheets)
     for later in checkpoints.list_steps(run.path / "checkpoint"):

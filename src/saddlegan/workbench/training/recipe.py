@@ -13,6 +13,9 @@ from saddlegan.workbench.data.sources import Data
 DEFAULT_RULE = "primal-dual"
 
 
+LEAST_LINES = 10  # of metrics in a run: fewer points are no curve
+
+
 class Recipe(BaseModel):
     """Every number that a run depends on beside its data; `config.json` keeps it under `options`.
 
@@ -55,7 +58,7 @@ class Recipe(BaseModel):
         persistent: the proximal rule's single-loop form.
         n_critic: of the alternating rule.
         start: "random", or "collapsed:K": G first regressed onto K modes, D trained against it.
-        metrics_every: steps between two lines of metrics.
+        metrics_every: steps between two lines of metrics; fewer in a run that would have less than ten.
         checkpoint_every: steps between two checkpoints.
         keep: checkpoints kept.
         certify_every: steps between two measurements of the proximal duality gap, at `lam` and in `norm`; the last
@@ -123,7 +126,8 @@ class Recipe(BaseModel):
 
     def measured_after(self, done: int) -> bool:
         """Whether a line of metrics is written after so many steps."""
-        return done % self.metrics_every == 0 or done == self.steps or self.certified_after(done)
+        every = min(self.metrics_every, max(1, self.steps // LEAST_LINES))
+        return done % every == 0 or done == self.steps or self.certified_after(done)
 
     def learning_rate_factor(self, t: int) -> float:
         """Factor of both learning rates in step t: 1 for the first share `hold`, then linearly to 0."""

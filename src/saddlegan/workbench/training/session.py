@@ -21,6 +21,7 @@ from saddlegan.workbench.runs import checkpoints, players
 from saddlegan.workbench.runs.config import LatentSpec, RunConfig
 from saddlegan.workbench.training.recipe import Recipe
 
+FIGURES = ("value", "generator_loss", "discriminator_loss", "density_term")  # of a step
 COLLAPSE_STEPS = 400  # of the regression onto the first modes
 PRETRAINING_STEPS = 200  # of D against the collapsed G
 STREAMS = ("data", "latents", "noise")  # one generator each, so that none disturbs another
@@ -76,7 +77,7 @@ class Session:
         self.rule = make_rule(recipe, game, self._opt_G, self._opt_D)
         self.rule.on_nonfinite = "skip"  # the loop ends the run at a loss that is not finite
         self.average = train.MovingAverage(self._G, decay=recipe.average_decay())
-        self._figures: list[tuple[float, float, float]] = []
+        self._figures: list[tuple[float, ...]] = []
 
     @property
     def steps_done(self) -> int:
@@ -94,14 +95,14 @@ class Session:
         self._r1.weight = self.recipe.r1_at(t)
         step = self.rule.step(self._batch())
         self.average.update()
-        self._figures.append((step.value, step.generator_loss, step.discriminator_loss))
+        self._figures.append(tuple(figures_of(step).values()))
         return step
 
     def take_means(self) -> dict[str, float]:
         """Mean value and losses since the last call; kept in checkpoints, so that a resume changes no line."""
-        columns = zip(*self._figures, strict=True)
-        names = ("value", "generator_loss", "discriminator_loss")
-        means = {name: math.fsum(column) / len(column) for name, column in zip(names, columns, strict=True)}
+        width = len(self._figures[-1])  # a checkpoint of an older version may hold narrower lines
+        columns = zip(*(line for line in self._figures if len(line) == width), strict=True)
+        means = {name: math.fsum(column) / len(column) for name, column in zip(FIGURES, columns, strict=False)}
         self._figures = []
         return means
 
@@ -177,6 +178,13 @@ class Session:
             rows = self._batch()[:n]
             game.discriminator_loss(rows, fake).backward()
             opt_D.step()
+
+
+def figures_of(step: Step) -> dict[str, float]:
+    """What a line of metrics says of a step: a density term stands apart from the loss that the players share."""
+    term = step.stats.get("density_loss")
+    figures = (step.value, step.generator_loss - (term or 0.0), step.discriminator_loss)
+    return dict(zip(FIGURES, figures if term is None else (*figures, term), strict=False))
 
 
 def make_pair(recipe: Recipe, data: Data, seed: int) -> tuple[nn.Module, nn.Module]:

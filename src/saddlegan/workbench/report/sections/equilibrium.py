@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,16 +86,21 @@ def section(scene: Scene) -> Section | None:
     """Which equilibrium is the pair at: verdicts, spectrum, search curves, the generator's deviation."""
     found = read(scene.run)
     if found is None:
-        return None
+        return _not_judged(scene)
     parts = [html.text(found.sentence), html.table(_rows(found))]
+    proved = all(step.verdict == "proved" for step in found.certificates)
     searched = any(step.bound != "exact" for step in found.certificates)
     if len(found.lams) > 2 and all(math.isfinite(step.generator_gain) for step in found.certificates):
         parts.append(
             html.figure(
-                _draw_spectrum(found),
-                alt="The generator's gain at each lambda with two standard errors, refuted ones marked.",
-                caption="What the generator could still gain by deviating alone, from Stackelberg on the left to Nash "
-                "on the right. Orange: significant, the pair is refuted there.",
+                draw_spectrum(found),
+                alt="A flat line at 0 for every lambda: proved, no gain."
+                if proved
+                else "The generator's gain at each lambda with two standard errors, coloured by verdict.",
+                caption="Proved: the generator has nothing to gain at any lambda, from Stackelberg to Nash."
+                if proved
+                else "What the generator could still gain by deviating alone, from Stackelberg on the left to Nash on "
+                "the right. An open circle at 0: none was found.",
             )
         )
     if searched and any(step.stats.get("curves") for step in found.certificates):
@@ -123,24 +130,40 @@ def section(scene: Scene) -> Section | None:
     return Section("equilibrium", "Which equilibrium it is at", html.join(parts), facts)
 
 
+def _not_judged(scene: Scene) -> Section | None:
+    """For a trained pair: which command gives what is missing here."""
+    if scene.run.config.command == "fit" or scene.run.config.discriminator is None:
+        return None
+    body = [
+        html.text(
+            "Nobody has judged this pair yet: losses do not say whether it is at an equilibrium. This command does, "
+            "and writes the answer here:"
+        ),
+        html.code(shlex.join(["saddlegan", "certify", str(scene.run.path)])),
+    ]
+    return Section("equilibrium", "Which equilibrium it is at", html.join(body), {"judged": False})
+
+
+HOW = {
+    "exact": "solved exactly",
+    "lower": "found by search, a lower bound",
+    "none": "found by search within a search, no strict bound",
+}
+
+
 def _rows(found: Equilibrium) -> list[tuple[str, str, str]]:
+    """One row for each run of rungs with the same verdict for the same reason, then the gradients."""
+    rungs = zip(found.lams, found.certificates, strict=True)
     rows = []
-    for lam, step in zip(found.lams, found.certificates, strict=True):
-        error = f" (standard error of the gap {html.number(step.standard_error)})" if step.standard_error else ""
-        how = {
-            "exact": "solved exactly",
-            "lower": "found by search, a lower bound",
-            "none": "found by search within a search, no strict bound",
-        }
-        rows.append(
-            (
-                in_words(lam),
-                step.verdict,
-                f"gains: generator {html.number(step.generator_gain)}, discriminator "
-                f"{html.number(step.discriminator_gain)}{error}; {how.get(step.bound, step.bound)}. "
-                f"{step.message[:1].upper()}{step.message[1:]}.",
-            )
+    for (verdict, bound, message), same in itertools.groupby(rungs, lambda r: (r[1].verdict, r[1].bound, r[1].message)):
+        lams, steps = zip(*same, strict=True)
+        worst = max((step.standard_error for step in steps), default=0.0)
+        error = f" (standard error of the gap at most {html.number(worst)})" if worst else ""
+        gains = "; ".join(
+            f"{player} {_gains([_gain(step, player) for step in steps])}" for player in ("generator", "discriminator")
         )
+        reason = f" {message[:1].upper()}{message[1:]}." if message else ""
+        rows.append((_range(lams), verdict, f"gains: {gains}{error}; {HOW.get(bound, bound)}.{reason}"))
     norms = found.gradient_norms
     rows.append(
         (
@@ -152,28 +175,67 @@ def _rows(found: Equilibrium) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _draw_spectrum(found: Equilibrium) -> bytes:
-    gains = [step.generator_gain for step in found.certificates]
-    errors = [2.0 * step.stats.get("standard_errors", {}).get("generator", 0.0) for step in found.certificates]
+def _range(lams: Sequence[float]) -> str:
+    if len(lams) == 1:
+        return in_words(lams[0])
+    ends = (in_words(lams[0]), in_words(lams[-1]))
+    return f"{ends[0]} to {ends[1]}"
+
+
+def _gain(step: Step, player: str) -> float:
+    """A player's gain; rounding beside a proof is no gain."""
+    gain = step.generator_gain if player == "generator" else step.discriminator_gain
+    return 0.0 if step.verdict == "proved" else gain
+
+
+def _gains(gains: Sequence[float]) -> str:
+    """The gains of neighbouring rungs; one below zero is a search that found none."""
+    if all(gain < 0 for gain in gains):
+        return "none found"
+    low, high = max(0.0, min(gains)), max(gains)
+    words = html.number(high) if low == high else f"{html.number(low)} to {html.number(high)}"
+    return "unbounded" if math.isinf(high) else words
+
+
+MARKS = {
+    "proved": style.WITNESS,
+    "refuted": style.GENERATED,
+    "suspected": style.ACCENT,
+    "not refuted": style.REAL,
+    "undecided": style.MUTED,
+}
+
+
+def draw_spectrum(found: Equilibrium) -> bytes:
+    """The generator's gain over the ladder, coloured by verdict; a flat line at 0 where everything is proved."""
+    gains = np.array([_gain(step, "generator") for step in found.certificates])
+    errors = np.array(
+        [2.0 * step.stats.get("standard_errors", {}).get("generator", 0.0) for step in found.certificates]
+    )
+    verdicts = [step.verdict for step in found.certificates]
+    proved = set(verdicts) == {"proved"}
     with style.look():
         figure = style.new_figure(2.8)
         axes = figure.subplots()
-        places = range(len(gains))
-        axes.errorbar(places, gains, yerr=errors, color=style.INK, ecolor=style.MUTED, capsize=3, lw=1.2, zorder=1)
-        for refuted, colour, label in (
-            (False, style.REAL, "not refuted by a bound"),
-            (True, style.GENERATED, "refuted"),
-        ):
-            chosen = [i for i in places if (found.certificates[i].verdict == "refuted") is refuted]
-            if chosen:
-                axes.scatter(chosen, [gains[i] for i in chosen], color=colour, s=34, zorder=2, label=label)
+        places = np.arange(len(gains))
+        shown = np.maximum(gains, 0.0)
+        axes.errorbar(places, shown, yerr=errors, color=style.INK, ecolor=style.MUTED, capsize=3, lw=1.2, zorder=1)
+        for verdict, colour in MARKS.items():
+            chosen = np.array([v == verdict for v in verdicts])
+            if chosen.any():
+                axes.scatter(places[chosen], shown[chosen], color=colour, s=34, zorder=2, label=verdict)
+                none = chosen & (gains < 0)
+                axes.scatter(places[none], shown[none], color="white", s=12, zorder=3)
         names = ["0" if lam == 0 else "inf" if math.isinf(lam) else f"{lam:g}" for lam in found.lams]
         axes.set_xticks(list(places), names)
         axes.axhline(0.0, color=style.MUTED, lw=0.8)
+        if proved:  # the axis of a gain that is 0 has no scale of its own
+            axes.set_ylim(-1.0, 1.0)
+            axes.set_yticks([0.0])
         axes.set_xlabel("lambda: Stackelberg to Nash")
         axes.set_ylabel("generator's gain")
         axes.grid(True, axis="y")
-        figure.legend(loc="outside upper left", ncols=2)
+        figure.legend(loc="outside upper left", ncols=3)
         return style.png(figure)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,12 @@ from saddlegan.networks import FeatureGenerator, LinearGenerator
 from saddlegan.workbench.report import html
 from saddlegan.workbench.report.figures import samples as figures
 from saddlegan.workbench.report.figures.pictures import sheet_png, to_pictures
-from saddlegan.workbench.report.scene import Scene, Section, unavailable
+from saddlegan.workbench.report.scene import Scene, Section, thin, unavailable
 from saddlegan.workbench.runs.certificate import read_solution
 
 SHOWN_PICTURES = 64
 SHOWN_COMPONENTS = 8
 WITNESS_TITLE = "The witness: where they differ most"
-WITNESS_ELEMENTS = 1 << 26  # rows beyond this many elements are thinned before the witness is computed
 
 
 def samples(scene: Scene) -> Section:
@@ -69,12 +67,6 @@ def _plane(real: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def _lifted(X: np.ndarray, spread: float) -> np.ndarray:
     return np.concatenate([X, spread * np.random.default_rng(0).standard_normal((len(X), 1))], axis=1)
-
-
-def thin(X: np.ndarray) -> np.ndarray:
-    """Take evenly spaced rows where there are too many to look at again."""
-    step = math.ceil(X.size / WITNESS_ELEMENTS)
-    return np.asarray(X[::step])
 
 
 def components(scene: Scene) -> Section | None:

@@ -10,8 +10,8 @@ from saddlegan.moments._second_moment import second_moment
 from saddlegan.results import Status
 from saddlegan.workbench.report import html
 from saddlegan.workbench.report.figures import samples as figures
-from saddlegan.workbench.report.scene import Scene, Section
-from saddlegan.workbench.report.sections.every_run import WITNESS_TITLE, draw_witness, thin
+from saddlegan.workbench.report.scene import Scene, Section, thin
+from saddlegan.workbench.report.sections.every_run import WITNESS_TITLE, draw_witness
 from saddlegan.workbench.runs.certificate import Solved, read_solution, read_spectrum
 from saddlegan.workbench.runs.config import RunConfig
 

@@ -13,10 +13,12 @@ from saddlegan.workbench.report import html
 from saddlegan.workbench.report.figures import training as training_figures
 from saddlegan.workbench.report.scene import Scene, Section
 from saddlegan.workbench.training import loop
+from saddlegan.workbench.training.session import FIGURES
 
 MEANINGS = {
     "value": "V(G, D), mean over the steps since the line before, penalties included",
-    "generator_loss": "what G descended, likewise",
+    "generator_loss": "what G descended, likewise, without the density term",
+    "density_term": "what the primal-dual rule adds to it: how far densities are from their targets, times its weight",
     "discriminator_loss": "what D descended, likewise",
     "modes": "modes with a high quality sample; says nothing while high quality is near 0",
     "high_quality": "share of samples within 3 standard deviations of a mode; in the plane at best 0.9889",
@@ -43,11 +45,7 @@ def training(scene: Scene) -> Section | None:
     parts: list[Markup] = [
         html.text(f"{last['step']:,} of {options['steps']:,} steps of the rule {scene.run.config.model}.{done}"),
         html.table(table),
-        html.figure(
-            training_figures.curves(panels({"this run": rows}, names)),
-            alt=f"Curves over the steps of {', '.join(names)}.",
-            caption="Losses and value say little about quality: watch what is measured on samples.",
-        ),
+        *_curves({"this run": rows}, names),
     ]
     if options.get("certify_every"):
         parts.append(html.text(_judged_by(options)))
@@ -65,6 +63,25 @@ def training(scene: Scene) -> Section | None:
             )
         )
     return Section("training", "The training", html.join(parts), {"last": last, "options": options})
+
+
+def _curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], names: Sequence[str]) -> list[Markup]:
+    """The curves, what the players see apart from what is measured on samples."""
+    played = [name for name in names if name in FIGURES]
+    measured = [name for name in names if name not in FIGURES]
+    captions = (
+        (measured, "Measured on samples: watch these."),
+        (played, "What the players see; it says little about quality."),
+    )
+    return [
+        html.figure(
+            training_figures.curves(panels(runs, shown)),
+            alt=f"Curves over the steps of {', '.join(name.replace('_', ' ') for name in shown)}.",
+            caption=caption,
+        )
+        for shown, caption in captions
+        if shown
+    ]
 
 
 def progress(scene: Scene) -> Section | None:

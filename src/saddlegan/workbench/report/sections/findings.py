@@ -1,0 +1,106 @@
+"""The first section of a report: what is wrong with the run, if anything, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from saddlegan import certify
+from saddlegan.certify import Diagnosis
+from saddlegan.errors import InputError, SaddleganError
+from saddlegan.modules import like
+from saddlegan.workbench.report import html
+from saddlegan.workbench.report.scene import Scene, Section, thin
+from saddlegan.workbench.runs.certificate import read_solution
+from saddlegan.workbench.runs.opened import OpenRun
+
+LEAST = 32  # rows that a diagnosis needs
+MOST_ELEMENTS = 1 << 23  # numbers of the rows that it may look at: distances between larger ones take minutes
+TOLD_APART = 5.0  # times its noise: an energy distance that is no accident
+
+# what a solved generator is told of: its gradients vanish by right, and nobody trains it
+OF_SAMPLES = ("dead generator", "ignored latent", "collapsed", "missing modes", "far from the data", "memorising")
+
+
+def findings(scene: Scene) -> Section | None:
+    """What `certify.diagnose` finds about the pair and its samples."""
+    solved = read_solution(scene.run) is not None
+    if scene.data is None or scene.run.config.discriminator is None or len(scene.data.X) < LEAST:
+        return None
+    if solved and scene.run.config.model == "linear":
+        words = "All samples are one point, as they must be: a linear discriminator sees means only."
+        return Section("findings", "In short", html.findings([(words, "bad")]), {"faults": ["one point"]})
+    try:
+        found = _diagnose(scene)
+    except (SaddleganError, RuntimeError, ValueError) as error:  # whatever a network of somebody else's raises
+        words = f"The pair could not be diagnosed: {error}"
+        return Section("findings", "In short", html.text(words), {"error": str(error)})
+    faults = [name for name in found.faults if not solved or name in OF_SAMPLES]
+    return Section(
+        "findings",
+        "In short",
+        html.findings(_said(found, faults, solved=solved)),
+        {"faults": faults, "findings": dict(found.findings)},
+    )
+
+
+def _diagnose(scene: Scene) -> Diagnosis:
+    opened = OpenRun(scene.run)
+    game = opened.game
+    if scene.data is None:
+        raise InputError("there are no data to compare with")
+    rows = opened.in_units_of(game, thin(scene.data.X, MOST_ELEMENTS))
+    return certify.diagnose(game, rows.to(like(game.G).dtype), random_state=scene.seed)
+
+
+def _said(found: Diagnosis, faults: list[str], *, solved: bool) -> list[tuple[str, str]]:
+    figures = found.findings
+    said: list[tuple[str, str]] = []
+    for name in faults:
+        said.append((IN_WORDS.get(name, f"Found: {name}.").format(**_percentages(figures)), "bad"))
+    apart = figures["energy distance / its noise"]
+    if not faults and apart > TOLD_APART:
+        words = (
+            "Neither collapse nor missing modes, but the samples are plainly told from the data: their energy distance "
+            f"is {apart:.0f} times what chance makes of it."
+        )
+        said.append((words, ""))
+    elif not faults:
+        said.append(("No fault was found in the samples.", "well"))
+    if not faults or faults[0] != "dead generator":
+        words = "The samples spread over {spread} of the data's width; {missed} of the data have no sample near."
+        said.append((words.format(**_percentages(figures)), ""))
+    ranked = figures.get("real ranked above generated")
+    if ranked is not None and not solved:
+        side = "D is winning" if ranked > 0.75 else "G is winning" if ranked < 0.4 else "neither player is far ahead"
+        said.append((f"D ranks a real sample above a generated one in {ranked:.0%} of cases: {side}.", ""))
+    return said
+
+
+def _percentages(figures: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "spread": f"{figures['spread of G(z) / spread of data']:.0%}",
+        "missed": f"{figures['data not covered']:.0%}",
+    }
+
+
+IN_WORDS = {
+    "dead generator": "All samples are one and the same: G does not answer to its latent. Look for a zeroed or dead "
+    "last layer; start G again with a smaller learning rate.",
+    "ignored latent": "G hardly answers to its latent: the samples vary by something else. Check that z reaches the "
+    "first layer, and its scale.",
+    "saturated discriminator": "D tells every sample apart and is flat where its outputs lie, so G gets no gradient. "
+    "Weaken D (R1 penalty, fewer steps, instance noise) or start both again.",
+    "collapsed": "Collapse: the samples are nearly all alike, {spread} of the data's width. Try --rule primal-dual, or "
+    "a packed or regularised D.",
+    "missing modes": "Modes are missing: {missed} of the data have no sample near them. Try --rule primal-dual or "
+    "a packed D.",
+    "far from the data": "No sample is near any of the data. Train on, and check the scale of the data's columns.",
+    "memorising": "Samples sit on rows of the data, nearer than rows are to one another: G memorises. Use more data, "
+    "augmentation, or a smaller G.",
+    "ignored labels": "G makes the same sample whatever the label is. Check that the labels reach both players.",
+    "drifting offset": "D carries a constant much larger than what it tells apart, which costs precision. Add a small "
+    "penalty on its mean output.",
+    "vanishing gradients": "A player gets no gradient to speak of: it stands still without being at an optimum. Look "
+    "for saturated activations or scales that vanish.",
+}
