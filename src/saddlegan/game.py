@@ -44,6 +44,7 @@ class SecondMomentPenalty:
     """
 
     center: Tensor
+    non_negative = True  # leaving it out can only lower V
 
     def __call__(self, G: nn.Module, batch: Batch) -> Tensor:
         del G  # the samples say it all
@@ -60,6 +61,11 @@ class PathNormPenalty:
 
     beta: float
     discriminator_only = True
+
+    @property
+    def non_negative(self) -> bool:
+        """Whether it is at least 0 whatever D is, so that leaving it out can only raise V."""
+        return self.beta >= 0
 
     def __call__(self, D: nn.Module, batch: Batch) -> Tensor:
         del batch  # a property of the weights alone

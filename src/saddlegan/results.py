@@ -160,14 +160,59 @@ class Certificate:
         skip = ("stats", "upper") if math.isinf(self.upper) else ("stats",)
         return _line(self, skip)
 
+    def __str__(self) -> str:
+        return self.sentence
+
+    @property
+    def bracket(self) -> tuple[float, float] | None:
+        """Both sides of the true gap, (at least, at most), on the samples it was measured on; None without an upper.
+
+        The lower side counts the gains that bound something: a gain that a search within a search shows is left out,
+        and no gain counts as less than 0.
+
+        Example:
+            >>> Certificate("nash", 0.1, 0.12, -0.02, "lower", "not refuted", 0.01, Status.SETTLED, upper=0.31).bracket
+            (0.12, 0.31)
+        """
+        if math.isinf(self.upper):
+            return None
+        strict = self.bound == "exact" or (self.bound == "lower" and math.isinf(self.stats.get("lam", math.inf)))
+        least = max(self.discriminator_gain, 0.0) + (max(self.generator_gain, 0.0) if strict else 0.0)
+        return least, max(least, self.upper)
+
+    def within(self, epsilon: float) -> bool:
+        """Whether the pair is proved to be an equilibrium up to epsilon: neither player could gain more than it.
+
+        The proof is for the deviations that `stats["upper"]` names, on the samples that the gap was measured on.
+
+        Args:
+            epsilon: in units of V.
+
+        Example:
+            >>> found = Certificate("nash", 0.1, 0.12, -0.02, "lower", "not refuted", 0.01, Status.SETTLED, upper=0.31)
+            >>> found.within(0.5), found.within(0.2)
+            (True, False)
+        """
+        return self.upper <= epsilon
+
     @property
     def sentence(self) -> str:
-        """The finding in words, no stronger than the verdict.
+        """The finding in words, no stronger than the verdict; with both sides of the gap where they are known.
 
         Example:
             >>> Certificate("nash", 0.5, 0.5, 0.0, "lower", "refuted", 0.01, Status.SETTLED).sentence
             'The pair is refuted as a Nash equilibrium: the generator could gain at least 0.5 (standard error 0.01).'
         """
+        both = self.bracket
+        if both is None or self.verdict == "proved":
+            return self._finding
+        parts = self.stats.get("upper", {})
+        scope = " and ".join(part["scope"] for part in parts.values()) if isinstance(parts, Mapping) else ""
+        over = f", over {scope}" if scope else ""
+        return f"{self._finding} On these samples the gap lies in [{both[0]:.4g}, {both[1]:.4g}]{over}."
+
+    @property
+    def _finding(self) -> str:
         claim = _CLAIMS.get(self.kind, f"an equilibrium ({self.kind})")
         if "proximal" in self.kind and "lam" in self.stats:
             claim += f" at lambda = {self.stats['lam']:g}"

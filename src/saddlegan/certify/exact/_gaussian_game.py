@@ -125,7 +125,7 @@ class GaussianW2Game(GaussianValues):
             # the pair itself gives V_lam(G, D) = V because D is a best response: the minimum is enclosed
             return _certificate("proximal", max(0.0, upper), discriminator, "exact", "proved", stats)
         verdict = "refuted" if lower > self.tolerance else "not refuted"
-        return _certificate("proximal", lower, discriminator, "lower", verdict, stats)
+        return _certificate("proximal", lower, discriminator, "lower", verdict, stats, most=upper)
 
     def critical_lambda(self, *, tolerance: float = 1e-3, pair: tuple[Any, Any, Any, Any] | None = None) -> Spectrum:
         """Enclose the critical lambda by bisection between a proved and a refuted one.
@@ -223,8 +223,17 @@ class GaussianW2Game(GaussianValues):
 
 
 def _certificate(
-    kind: str, generator: float, discriminator: float, bound: Any, verdict: Any, stats: dict[str, Any]
+    kind: str,
+    generator: float,
+    discriminator: float,
+    bound: Any,
+    verdict: Any,
+    stats: dict[str, Any],
+    *,
+    most: float = math.inf,
 ) -> Certificate:
-    return Certificate(
-        kind, generator + discriminator, generator, discriminator, bound, verdict, 0.0, Status.OPTIMAL, stats
-    )
+    """`most` bounds the generator's gain where that is not exact; the discriminator's always is."""
+    most = generator if bound == "exact" and math.isinf(most) else most
+    upper = max(most, 0.0) + max(discriminator, 0.0) + stats["tolerance"]
+    gap = generator + discriminator
+    return Certificate(kind, gap, generator, discriminator, bound, verdict, 0.0, Status.OPTIMAL, stats, upper)

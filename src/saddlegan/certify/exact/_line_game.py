@@ -141,9 +141,15 @@ class GaussianWGAN:
             return nash
         value = self.wasserstein(*own)
         gain, error, deviation = self._search(own, value, lam)
-        stats = {"value": value, "lam": lam, "deviation": deviation, "quadrature_error": error}
+        stats = {
+            "value": value,
+            "lam": lam,
+            "tolerance": self.tolerance,
+            "deviation": deviation,
+            "quadrature_error": error,
+        }
         verdict = "refuted" if gain > 3.0 * error + self.tolerance else "not refuted"
-        return _certificate("proximal", max(gain, 0.0), "lower", verdict, stats)
+        return self._certificate("proximal", max(gain, 0.0), "lower", verdict, stats)
 
     def critical_lambda(self, *, tolerance: float = 1e-3, pair: tuple[float, float] | None = None) -> Spectrum:
         """Enclose the critical lambda by bisection between the largest not refuted and the smallest refuted lambda.
@@ -188,13 +194,24 @@ class GaussianWGAN:
         value = self.wasserstein(*own)
         gain = value - self.value(*deviation, pair=own)
         verdict = "proved" if abs(gain) <= self.tolerance else "refuted"
-        return _certificate(kind, gain, "exact", verdict, {"value": value, "lam": lam, "deviation": deviation})
+        return self._certificate(
+            kind,
+            gain,
+            "exact",
+            verdict,
+            {"value": value, "lam": lam, "deviation": deviation},
+        )
 
     def _stackelberg(self, kind: str, own: tuple[float, float], lam: float = 0.0) -> Certificate:
         value, best = self.wasserstein(*own), self.optimal_generator()
         gain = value - self.wasserstein(*best)
         verdict = "proved" if abs(gain) <= self.tolerance else "refuted"
-        return _certificate(kind, gain, "exact", verdict, {"value": value, "lam": lam, "deviation": best})
+        return self._certificate(kind, gain, "exact", verdict, {"value": value, "lam": lam, "deviation": best})
+
+    def _certificate(self, kind: str, gain: float, bound: Any, verdict: Any, stats: dict[str, Any]) -> Certificate:
+        # the critic of a pair is optimal by construction: the discriminator gains nothing
+        upper = max(gain, 0.0) + self.tolerance if bound == "exact" else math.inf
+        return Certificate(kind, gain, gain, 0.0, bound, verdict, 0.0, Status.OPTIMAL, stats, upper)
 
     def _search(self, own: tuple[float, float], value: float, lam: float) -> tuple[float, float, tuple[float, float]]:
         """The generator of least V_lam on a grid that narrows around the best so far: (gain, error, generator)."""
@@ -246,8 +263,3 @@ def _absolute(mean: float, deviation: float) -> float:
         return abs(mean)
     t = mean / deviation
     return deviation * math.sqrt(2.0 / math.pi) * math.exp(-0.5 * t * t) + mean * float(erf(t / math.sqrt(2.0)))
-
-
-def _certificate(kind: str, gain: float, bound: Any, verdict: Any, stats: dict[str, Any]) -> Certificate:
-    # the critic of a pair is optimal by construction: the discriminator gains nothing
-    return Certificate(kind, gain, gain, 0.0, bound, verdict, 0.0, Status.OPTIMAL, stats)

@@ -16,6 +16,7 @@ from saddlegan.batch import Rows, count
 from saddlegan.certify.exact._base import AbstractExactGame
 from saddlegan.certify.exact._judge import judge_exactly
 from saddlegan.certify.exact._recognise import recognise
+from saddlegan.certify.search._bracket import bracket
 from saddlegan.certify.search._deviate import Arena, Deviation
 from saddlegan.certify.search._measure import (
     Data,
@@ -177,6 +178,7 @@ def judge_by_search(
         stats["doubt"] = doubt
     if refuted:
         stats["refuted_by"] = "discriminator" if gains["discriminator"].significant else "generator"
+    upper, stats["upper"] = bracket(arena, up, down, lam=lam) if finite else (math.inf, {})
     certificate = _certificate(
         kind,
         gains["generator"].mean,
@@ -186,6 +188,7 @@ def judge_by_search(
         total.standard_error,
         status,
         stats,
+        upper,
     )
     return certificate, down.player
 
@@ -207,6 +210,7 @@ def _certificate(
     error: float,
     status: Status,
     stats: dict[str, Any],
+    upper: float = math.inf,
 ) -> Certificate:
     return Certificate(
         kind=kind,
@@ -218,6 +222,7 @@ def _certificate(
         standard_error=error,
         status=status,
         stats=stats,
+        upper=upper,
     )
 
 

@@ -37,6 +37,7 @@ class R1:
     """
 
     discriminator_only = True
+    non_negative = True
 
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = checks.number("weight", weight)
@@ -68,6 +69,7 @@ class R2:
     """
 
     discriminator_only = True
+    non_negative = True
 
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = checks.number("weight", weight)
@@ -103,6 +105,7 @@ class ApproximateR1:
     """
 
     discriminator_only = True
+    non_negative = True
 
     def __init__(self, weight: float = 1.0, *, sd: float = 0.01, generator: torch.Generator | None = None) -> None:
         self.weight = checks.number("weight", weight)
@@ -135,6 +138,7 @@ class ApproximateR2:
     """
 
     discriminator_only = True
+    non_negative = True
 
     def __init__(self, weight: float = 1.0, *, sd: float = 0.01, generator: torch.Generator | None = None) -> None:
         self.weight = checks.number("weight", weight)
@@ -170,6 +174,11 @@ class Penalties:
         """Whether every part is D's alone."""
         return all(getattr(part, "discriminator_only", False) for part in self.parts)
 
+    @property
+    def non_negative(self) -> bool:
+        """Whether every part is at least 0 whatever D is, so that leaving it out can only raise V."""
+        return all(getattr(part, "non_negative", False) for part in self.parts)
+
     def __call__(self, D: nn.Module, batch: Batch) -> Tensor:
         return torch.stack([part(D, batch) for part in self.parts]).sum()
 
@@ -199,6 +208,7 @@ class GradientPenalty:
     """
 
     discriminator_only = True
+    non_negative = True
 
     def __init__(self, weight: float = 10.0, *, target: float = 1.0, generator: torch.Generator | None = None) -> None:
         self.weight = checks.number("weight", weight)

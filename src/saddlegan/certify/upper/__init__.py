@@ -1,0 +1,1 @@
+"""How much could be gained at most: bounds from above, valid however early their computation stops."""
