@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from saddlegan.fit._base import AbstractWGAN, check_beta, read_data
-from saddlegan.moments._second_moment import column_mean, floating
+from saddlegan.fit._sums import read_weights, weighted_mean
+from saddlegan.moments._second_moment import floating
 from saddlegan.networks import LinearGenerator, TwoLayerDiscriminator
 from saddlegan.results import Solution, Status
 
@@ -95,8 +96,8 @@ class LinearWGAN(AbstractWGAN):
         self.beta = beta
         self.center = center
 
-    def fit(self, X: Any, y: object = None) -> LinearWGAN:
-        """Solve the WGAN for data X (n, d); `y` is ignored.
+    def fit(self, X: Any, y: object = None, sample_weight: Any = None) -> LinearWGAN:
+        """Solve the WGAN for data X (n, d), with weights of its rows (n,) if given; `y` is ignored.
 
         Returns:
             The estimator itself.
@@ -107,7 +108,7 @@ class LinearWGAN(AbstractWGAN):
         del y
         beta = float(check_beta(self.beta, auto=False))
         X = read_data(self, X, reset=True, min_samples=2)
-        sample_mean = column_mean(X)
+        sample_mean = weighted_mean(X, read_weights(sample_weight, len(X)))
         kind = torch.empty(0, dtype=floating(X), device=sample_mean.device)
         origin = sample_mean if self.center else torch.zeros_like(sample_mean)
         optimum = solve_linear(sample_mean - origin, beta=beta)

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from sklearn.base import DensityMixin
@@ -24,15 +24,18 @@ from saddlegan.fit._base import (
     read_data,
 )
 from saddlegan.fit._features import feature_moments
+from saddlegan.fit._latent import LatentMixin
 from saddlegan.fit._quadratic_program import QuadraticOptimum, solve_quadratic
-from saddlegan.moments._second_moment import AbstractSecondMoment, floating, second_moment, working_dtype
+from saddlegan.fit._sums import MomentSums, read_weights, sums_of, weighted_moment
+from saddlegan.moments._second_moment import AbstractSecondMoment, floating, working_dtype
 from saddlegan.networks import FeatureGenerator, LinearGenerator, TwoLayerDiscriminator
 from saddlegan.results import Solution, Status
 
+Noise = Literal["beta", "ml"]
 Features = nn.Module | Callable[[Tensor], Tensor] | None
 
 
-class QuadraticWGAN(DensityMixin, AbstractWGAN):
+class QuadraticWGAN(LatentMixin, DensityMixin, AbstractWGAN):
     """The WGAN with a two-layer quadratic discriminator, solved exactly.
 
         minimise E ||G(z) - mu||^2   subject to   ||C_X - C_G||_2 <= beta
@@ -53,6 +56,8 @@ class QuadraticWGAN(DensityMixin, AbstractWGAN):
         n_moment_latents: latents drawn to estimate the moments of `features` that do not know their own; the resulting
             error of C_G (spectral norm, from two independent halves) is `solution_.stats["moment_error"]`.
         random_state: seed for that estimate.
+        noise: variance that `score_samples` gives the directions outside the generator's subspace: "beta" for `beta_`,
+            or "ml" for the mean of the eigenvalues there, the maximum-likelihood value of probabilistic PCA.
 
     Attributes:
         beta_: the right side used.
@@ -85,6 +90,7 @@ class QuadraticWGAN(DensityMixin, AbstractWGAN):
         *,
         n_moment_latents: int = 200_000,
         random_state: RandomState = None,
+        noise: Noise = "beta",
     ) -> None:
         self.n_latent = n_latent
         self.beta = beta
@@ -92,14 +98,16 @@ class QuadraticWGAN(DensityMixin, AbstractWGAN):
         self.features = features
         self.n_moment_latents = n_moment_latents
         self.random_state = random_state
+        self.noise = noise
 
-    def fit(self, X: Any, y: object = None) -> QuadraticWGAN:
+    def fit(self, X: Any, y: object = None, sample_weight: Any = None) -> QuadraticWGAN:
         """Solve the WGAN for data X.
 
         Args:
             X: data (n, d): numpy array, memmap, data frame, or torch tensor (its device and dtype are kept); bytes
                 count as float32, other integers as float64.
             y: ignored.
+            sample_weight: weight of each row (n,), at least 0; moments are then means with these weights.
 
         Returns:
             The estimator itself.
@@ -109,15 +117,52 @@ class QuadraticWGAN(DensityMixin, AbstractWGAN):
             SolveError: the eigensolver failed.
         """
         del y
+        self._check()
+        X = read_data(self, X, reset=True, min_samples=2)
+        self._sums = None
+        moment = weighted_moment(X, read_weights(sample_weight, len(X)), center=self.center)
+        return self._solve(X, moment, tolerance=1e-9 if working_dtype(X) == torch.float64 else 1e-5)
+
+    def partial_fit(self, X: Any, y: object = None, sample_weight: Any = None) -> QuadraticWGAN:
+        """Solve the WGAN for the rows X and all rows of earlier calls, as one `fit` on all of them would.
+
+        Sums of second moments (d, d) are kept between calls; `fit` forgets them.
+
+        Args:
+            X: data (n, d).
+            y: ignored.
+            sample_weight: weight of each row (n,), at least 0.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            InputError: X or a parameter is unusable, or `beta` is not feasible with so few latents.
+            SolveError: the eigensolver failed.
+        """
+        del y
+        self._check()
+        earlier: MomentSums | None = getattr(self, "_sums", None)
+        X = read_data(self, X, reset=earlier is None, min_samples=2 if earlier is None else 1)
+        batch = sums_of(X, sample_weight)
+        sums = batch if earlier is None else earlier.merged(batch)
+        self._solve(X, sums.moment(center=self.center), tolerance=1e-9)
+        self._sums = sums
+        return self
+
+    def _check(self) -> tuple[int, int, float | str]:
         n_latent = checks.count("n_latent", self.n_latent)
         draws = checks.count("n_moment_latents", self.n_moment_latents, least=2)
         beta = check_beta(self.beta, auto=True)
         checks.check_seed(self.random_state)
         if self.features is not None and not callable(self.features):
             raise InputTypeError(f"`features` must be None, a module or a callable, got {self.features!r}")
-        X = read_data(self, X, reset=True, min_samples=2)
-        moment = second_moment(X, center=self.center)
-        tolerance = 1e-9 if working_dtype(X) == torch.float64 else 1e-5
+        if self.noise not in get_args(Noise):
+            raise InputError(f"`noise` must be one of {', '.join(get_args(Noise))}, got {self.noise!r}")
+        return n_latent, draws, beta
+
+    def _solve(self, X: Any, moment: AbstractSecondMoment, *, tolerance: float) -> QuadraticWGAN:
+        n_latent, draws, beta = self._check()
         kind = torch.empty(0, dtype=floating(X), device=moment.mean.device)
         if self.features is None:
             optimum = solve_quadratic(moment, n_latent=n_latent, beta=beta, tolerance=tolerance)
@@ -178,12 +223,31 @@ class QuadraticWGAN(DensityMixin, AbstractWGAN):
         )
         return optimum, solution, generator
 
-    def score_samples(self, X: Any) -> Any:
-        """Log-density of each row under N(mean_, P* + beta I).
+    @property
+    def noise_variance_(self) -> float:
+        """Variance s of the log-density outside the generator's subspace, in squared data units; 0 if there is none."""
+        check_is_fitted(self, "generator_")
+        if self.noise == "beta":
+            return self.beta_
+        values = torch.as_tensor(self.eigenvalues_).double()
+        kept = values[values > self.beta_]
+        others = len(self.mean_) - len(kept)
+        left = float(self.solution_.stats["total_moment"]) - float(kept.sum())
+        return max(0.0, left / others) if others else 0.0
 
-        The solved generator lives on a subspace and has no density; here the variance that the constraint discards,
-        beta, is put back as isotropic noise, which is the density of probabilistic PCA with sigma^2 = beta. With
-        `features` it is the Gaussian of the same moments, not the density of the samples.
+    def _latent_noise(self) -> float:
+        return self.beta_
+
+    def score_samples(self, X: Any) -> Any:
+        """Log-density of each row under N(mean_, P* + noise).
+
+            -2 log p(x) = sum over kept i of (log lambda_i + (v_i^T y)^2 / lambda_i)
+                          + (d - kept) log s + ||y - its kept part||^2 / s + d log(2 pi),    y = x - mean_
+
+        The solved generator lives on a subspace and has no density; here the variance that the constraint discards is
+        put back: beta along each kept direction, and s along all others, with s = `noise_variance_`. It is the density
+        of probabilistic PCA, with sigma^2 = beta or the most likely one. With `features` it is the Gaussian of the same
+        moments, not the density of the samples.
 
         Args:
             X: data (n, d).
@@ -192,21 +256,28 @@ class QuadraticWGAN(DensityMixin, AbstractWGAN):
             Log-densities (n,), in nats.
 
         Raises:
-            InputError: wrong shape, NaN, or beta_ = 0 (no density).
+            InputError: wrong shape, NaN, or no noise where the generator has no variance (no density).
         """
         check_is_fitted(self, "generator_")
         rows = plain_tensor(self, X)
-        if self.beta_ <= 0:
-            raise InputError("`beta_` is 0: the model has no density; fit with a positive `beta` or fewer latents")
         mean = torch.as_tensor(self.mean_).double()
         values = torch.as_tensor(self.eigenvalues_).double()
         components = torch.as_tensor(self.components_).double()[values > self.beta_]
         values = values[values > self.beta_]
         centred = rows.to(mean) - mean
         projected = centred @ components.T
-        # inverse of P* + beta I: 1/lambda_i along kept components, 1/beta elsewhere
-        quadratic = centred.square().sum(1) / self.beta_ - projected.square() @ (1.0 / self.beta_ - 1.0 / values)
-        log_determinant = values.log().sum() + (len(mean) - len(values)) * math.log(self.beta_)
+        quadratic, log_determinant = (projected.square() / values).sum(1), values.log().sum()
+        others = len(mean) - len(values)
+        if others:
+            noise = self.noise_variance_
+            if noise <= 0:
+                raise InputError(
+                    "the model has no density: no variance is left outside the generator's subspace (`beta_` is "
+                    f"{self.beta_:g}); fit with a positive `beta` or fewer latents"
+                )
+            rest = centred - projected @ components  # not a difference of squares, which would cancel
+            quadratic = quadratic + rest.square().sum(1) / noise
+            log_determinant = log_determinant + others * math.log(noise)
         density = -0.5 * (quadratic + log_determinant + len(mean) * math.log(2.0 * math.pi))
         return like(self.mean_, density.to(torch.as_tensor(self.mean_)))
 
