@@ -298,8 +298,11 @@ def test_more_latents_than_dimensions_reproduce_the_covariance():
     model = QuadraticWGAN(n_latent=20).fit(X)
     assert model.beta_ == 0.0
     np.testing.assert_allclose(population_covariance(model), covariance(X), atol=1e-10)
+    # nothing is discarded: the density is the data's own Gaussian, and none where that is flat
+    np.testing.assert_allclose(model.score_samples(X), multivariate_normal(X.mean(0), covariance(X)).logpdf(X))
+    flat = np.column_stack([X, X[:, 0]])
     with pytest.raises(InputError, match="no density"):
-        model.score_samples(X)
+        QuadraticWGAN(n_latent=20).fit(flat).score_samples(flat)
 
 
 def test_density_is_the_gaussian_with_beta_as_noise():

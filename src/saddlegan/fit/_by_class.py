@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils import ClassifierTags, _safe_indexing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted, column_or_1d, has_fit_parameter
 from torch import Tensor
 
 from saddlegan import checks
@@ -18,6 +18,7 @@ from saddlegan.checks import RandomState
 from saddlegan.errors import InputError, InputTypeError
 from saddlegan.fit._base import AbstractWGAN, like, read_data
 from saddlegan.fit._discrepancy import moment_discrepancy
+from saddlegan.fit._sums import read_weights
 from saddlegan.fit.progressive._estimator import ProCoGAN
 from saddlegan.results import Discrepancy, Solution
 
@@ -73,35 +74,42 @@ class ByClass(MetaEstimatorMixin, BaseEstimator):
             tags.classifier_tags = ClassifierTags()
         return tags
 
-    def fit(self, X: Any, y: Any) -> ByClass:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ByClass:
         """Solve one model for the rows of every label.
 
         Args:
             X: data (n, d), or square images (n, h, w[, c]) for a `ProCoGAN`, of any kind that `estimator` reads and
                 that can be indexed by rows.
             y: labels (n,): whole numbers, words or booleans.
+            sample_weight: weight of each row (n,), at least 0, where `estimator` takes weights; the priors are shares
+                of the weights then.
 
         Returns:
             The estimator itself.
 
         Raises:
             InputError: X or y is unusable, or a label's rows cannot be solved; the message names the label.
-            InputTypeError: `estimator` is none of the solvers, or X cannot be indexed.
+            InputTypeError: `estimator` is none of the solvers or takes no weights, or X cannot be indexed.
             SolveError: a label's model was not solved.
         """
         if not isinstance(self.estimator, (AbstractWGAN, ProCoGAN)):
             raise InputTypeError(f"`estimator` must be one of the solvers of saddlegan.fit, got {self.estimator!r}")
         X = self._rows(X, reset=True)
         labels = read_labels(y, len(X))
-        self.classes_, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
-        self.priors_ = counts / counts.sum()
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        shares = read_weights(sample_weight, len(labels))
+        weights = None if shares is None else shares.numpy()
+        if weights is not None and not has_fit_parameter(self.estimator, "sample_weight"):
+            raise InputTypeError(f"`sample_weight` is not taken by {type(self.estimator).__name__}")
+        self.priors_ = np.bincount(codes, weights=weights) / (len(labels) if weights is None else 1.0)
         self.estimators_ = []
         for code, label in enumerate(self.classes_):
             rows = np.flatnonzero(codes == code)
             part = X[torch.from_numpy(rows).to(X.device)] if isinstance(X, Tensor) else _safe_indexing(X, rows)
             model: Any = clone(self.estimator)
             try:
-                self.estimators_.append(model.fit(part))
+                options = {} if weights is None else {"sample_weight": weights[rows]}
+                self.estimators_.append(model.fit(part, **options))
             except InputError as error:
                 raise InputError(f"the {len(rows)} rows of class {label} cannot be solved: {error}") from error
         self.solutions_ = tuple(estimator.solution_ for estimator in self.estimators_)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from saddlegan.fit._base import AbstractWGAN, check_beta, read_data
-from saddlegan.fit._sums import read_weights, weighted_mean
+from saddlegan.fit._sums import read_weights, total_weight, weighted_mean
 from saddlegan.moments._second_moment import floating
 from saddlegan.networks import LinearGenerator, TwoLayerDiscriminator
 from saddlegan.results import Solution, Status
@@ -106,9 +106,35 @@ class LinearWGAN(AbstractWGAN):
             InputError: X or `beta` is unusable.
         """
         del y
-        beta = float(check_beta(self.beta, auto=False))
+        check_beta(self.beta, auto=False)
         X = read_data(self, X, reset=True, min_samples=2)
-        sample_mean = weighted_mean(X, read_weights(sample_weight, len(X)))
+        self._sums = None
+        return self._solve(X, weighted_mean(X, read_weights(sample_weight, len(X))))
+
+    def partial_fit(self, X: Any, y: object = None, sample_weight: Any = None) -> LinearWGAN:
+        """Solve the WGAN for the rows X and all rows of earlier calls; `fit` forgets them.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            InputError: X or `beta` is unusable.
+        """
+        del y
+        check_beta(self.beta, auto=False)
+        earlier: tuple[float, Tensor] | None = getattr(self, "_sums", None)
+        X = read_data(self, X, reset=earlier is None, min_samples=2 if earlier is None else 1)
+        weight = total_weight(sample_weight, len(X))
+        mean = weighted_mean(X, read_weights(sample_weight, len(X)))
+        if earlier is not None:
+            weight += earlier[0]
+            mean = earlier[1] + (mean - earlier[1]) * (1.0 - earlier[0] / weight)
+        self._solve(X, mean)
+        self._sums = (weight, mean)
+        return self
+
+    def _solve(self, X: Any, sample_mean: Tensor) -> LinearWGAN:
+        beta = float(check_beta(self.beta, auto=False))
         kind = torch.empty(0, dtype=floating(X), device=sample_mean.device)
         origin = sample_mean if self.center else torch.zeros_like(sample_mean)
         optimum = solve_linear(sample_mean - origin, beta=beta)

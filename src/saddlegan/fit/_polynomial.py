@@ -11,15 +11,17 @@ import torch
 from saddlegan import checks
 from saddlegan.errors import InputError
 from saddlegan.fit._base import AbstractWGAN, check_beta, read_data
+from saddlegan.fit._latent import LatentMixin
 from saddlegan.fit._polynomial_discrepancy import polynomial_discrepancy
 from saddlegan.fit._polynomial_program import SEMIDEFINITE_SIZE, solve_polynomial
-from saddlegan.moments._second_moment import floating, second_moment
+from saddlegan.fit._sums import MomentSums, read_weights, sums_of, weighted_moment
+from saddlegan.moments._second_moment import AbstractSecondMoment, floating
 from saddlegan.networks import LinearGenerator, TwoLayerDiscriminator
 
 Solver = Literal["auto", "semidefinite", "closed-form"]
 
 
-class PolynomialWGAN(AbstractWGAN):
+class PolynomialWGAN(LatentMixin, AbstractWGAN):
     """The WGAN with a two-layer discriminator of activation a t^2 + b t + c and unit directions.
 
         minimise E ||G(z)||^2   subject to
@@ -75,8 +77,8 @@ class PolynomialWGAN(AbstractWGAN):
         self.solver = solver
         self.time_limit = time_limit
 
-    def fit(self, X: Any, y: object = None) -> PolynomialWGAN:
-        """Solve the WGAN for data X (n, d); `y` is ignored.
+    def fit(self, X: Any, y: object = None, sample_weight: Any = None) -> PolynomialWGAN:
+        """Solve the WGAN for data X (n, d), with weights of its rows (n,) if given; `y` is ignored.
 
         Returns:
             The estimator itself.
@@ -86,6 +88,33 @@ class PolynomialWGAN(AbstractWGAN):
             MissingExtraError: the semidefinite program needs cvxpy.
         """
         del y
+        self._check()
+        X = read_data(self, X, reset=True, min_samples=2)
+        self._sums = None
+        return self._solve(X, weighted_moment(X, read_weights(sample_weight, len(X)), center=True))
+
+    def partial_fit(self, X: Any, y: object = None, sample_weight: Any = None) -> PolynomialWGAN:
+        """Solve the WGAN for the rows X and all rows of earlier calls, as one `fit` on all of them would.
+
+        Sums of second moments (d, d) are kept between calls; `fit` forgets them.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            InputError: X or a parameter is unusable.
+            MissingExtraError: the semidefinite program needs cvxpy.
+        """
+        del y
+        self._check()
+        earlier: MomentSums | None = getattr(self, "_sums", None)
+        X = read_data(self, X, reset=earlier is None, min_samples=2 if earlier is None else 1)
+        sums = sums_of(X, sample_weight, earlier)
+        self._solve(X, sums.moment(center=True))
+        self._sums = sums
+        return self
+
+    def _check(self) -> tuple[float, float, float, float, float]:
         beta = float(check_beta(self.beta, auto=False))
         a, b, c = (
             checks.number(name, value, least=-math.inf) for name, value in (("a", self.a), ("b", self.b), ("c", self.c))
@@ -94,9 +123,13 @@ class PolynomialWGAN(AbstractWGAN):
             raise InputError("`a` must not be 0: without t^2 the discriminator is linear, use LinearWGAN")
         if self.solver not in get_args(Solver):
             raise InputError(f"`solver` must be one of {', '.join(get_args(Solver))}, got {self.solver!r}")
-        time_limit = math.inf if self.time_limit is None else checks.positive("time_limit", self.time_limit)
-        X = read_data(self, X, reset=True, min_samples=2)
-        centred = second_moment(X, center=True)
+        return a, b, c, beta, math.inf if self.time_limit is None else checks.positive("time_limit", self.time_limit)
+
+    def _latent_noise(self) -> float:
+        return self.beta_ / abs(float(self.a))
+
+    def _solve(self, X: Any, centred: AbstractSecondMoment) -> PolynomialWGAN:
+        a, b, c, beta, time_limit = self._check()
         mean = centred.mean.cpu().numpy()
         d = len(mean)
         covariance = centred.matvec(torch.eye(d, dtype=torch.float64, device=centred.mean.device)).cpu().numpy()

@@ -57,7 +57,8 @@ class QuadraticWGAN(LatentMixin, DensityMixin, AbstractWGAN):
             error of C_G (spectral norm, from two independent halves) is `solution_.stats["moment_error"]`.
         random_state: seed for that estimate.
         noise: variance that `score_samples` gives the directions outside the generator's subspace: "beta" for `beta_`,
-            or "ml" for the mean of the eigenvalues there, the maximum-likelihood value of probabilistic PCA.
+            or "ml" for the mean of the eigenvalues there, the most likely one: the density of scikit-learn's `PCA`, with
+            its factor n / (n - 1) on every variance about an estimated mean.
 
     Attributes:
         beta_: the right side used.
@@ -68,6 +69,8 @@ class QuadraticWGAN(LatentMixin, DensityMixin, AbstractWGAN):
         discriminator_: `networks.TwoLayerDiscriminator`, the witness of optimality.
         solution_: `Solution` with primal value, dual bound, gap and residuals.
         game_: the `Game` whose saddle point the pair is.
+        n_samples_seen_: rows in all calls of `partial_fit`, or in the last `fit`.
+        noise_variance_: variance of the log-density outside the generator's subspace.
 
     References:
         [S22] theorem 3.2; theory 1.2, equation (2).
@@ -121,7 +124,9 @@ class QuadraticWGAN(LatentMixin, DensityMixin, AbstractWGAN):
         X = read_data(self, X, reset=True, min_samples=2)
         self._sums = None
         moment = weighted_moment(X, read_weights(sample_weight, len(X)), center=self.center)
-        return self._solve(X, moment, tolerance=1e-9 if working_dtype(X) == torch.float64 else 1e-5)
+        self._solve(X, moment, tolerance=1e-9 if working_dtype(X) == torch.float64 else 1e-5)
+        self.n_samples_seen_ = len(X)
+        return self
 
     def partial_fit(self, X: Any, y: object = None, sample_weight: Any = None) -> QuadraticWGAN:
         """Solve the WGAN for the rows X and all rows of earlier calls, as one `fit` on all of them would.
@@ -144,9 +149,9 @@ class QuadraticWGAN(LatentMixin, DensityMixin, AbstractWGAN):
         self._check()
         earlier: MomentSums | None = getattr(self, "_sums", None)
         X = read_data(self, X, reset=earlier is None, min_samples=2 if earlier is None else 1)
-        batch = sums_of(X, sample_weight)
-        sums = batch if earlier is None else earlier.merged(batch)
+        sums = sums_of(X, sample_weight, earlier)
         self._solve(X, sums.moment(center=self.center), tolerance=1e-9)
+        self.n_samples_seen_ = len(X) + (0 if earlier is None else self.n_samples_seen_)
         self._sums = sums
         return self
 
@@ -233,7 +238,12 @@ class QuadraticWGAN(LatentMixin, DensityMixin, AbstractWGAN):
         kept = values[values > self.beta_]
         others = len(self.mean_) - len(kept)
         left = float(self.solution_.stats["total_moment"]) - float(kept.sum())
-        return max(0.0, left / others) if others else 0.0
+        return self._unbiased() * max(0.0, left / others) if others else 0.0
+
+    def _unbiased(self) -> float:
+        """What the most likely variances are multiplied by."""
+        n = self.n_samples_seen_
+        return n / (n - 1) if self.noise == "ml" and self.center and n > 1 else 1.0
 
     def _latent_noise(self) -> float:
         return self.beta_
@@ -263,7 +273,7 @@ class QuadraticWGAN(LatentMixin, DensityMixin, AbstractWGAN):
         mean = torch.as_tensor(self.mean_).double()
         values = torch.as_tensor(self.eigenvalues_).double()
         components = torch.as_tensor(self.components_).double()[values > self.beta_]
-        values = values[values > self.beta_]
+        values = self._unbiased() * values[values > self.beta_]
         centred = rows.to(mean) - mean
         projected = centred @ components.T
         quadratic, log_determinant = (projected.square() / values).sum(1), values.log().sum()

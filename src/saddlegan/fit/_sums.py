@@ -38,8 +38,18 @@ def read_weights(sample_weight: Any, n: int) -> Tensor | None:
     if weights.shape != (n,):
         raise InputError(f"`sample_weight` must have shape ({n},), one number per row, got {weights.shape}")
     if not np.isfinite(weights).all() or weights.min() < 0 or weights.max() == 0:
-        raise InputError("`sample_weight` must be finite and at least 0, and not zero for every row (no weight is left)")
+        raise InputError(
+            "`sample_weight` must be finite and at least 0, and not zero for every row (no weight is left)"
+        )
     return torch.from_numpy(weights / weights.sum())
+
+
+def total_weight(sample_weight: Any, n: int) -> float:
+    """Sum of the weights of n rows, n without any."""
+    if sample_weight is None:
+        return float(n)
+    entries = sample_weight.detach().cpu() if isinstance(sample_weight, Tensor) else sample_weight
+    return float(np.broadcast_to(np.asarray(entries, dtype=np.float64), n).sum())
 
 
 def weighted_mean(X: Any, weights: Tensor | None) -> Tensor:
@@ -111,17 +121,21 @@ class MomentSums:
         return DenseMoment(torch.zeros_like(self.mean), covariance + torch.outer(self.mean, self.mean))
 
 
-def sums_of(X: Any, sample_weight: Any) -> MomentSums:
-    """Add up one batch."""
+def sums_of(X: Any, sample_weight: Any, earlier: MomentSums | None = None) -> MomentSums:
+    """Add up one batch, and merge it with the sums of earlier ones.
+
+    Raises:
+        InputError: unusable weights, or rows on another device than the earlier ones.
+    """
     weights = read_weights(sample_weight, len(X))
-    total = float(len(X)) if weights is None else _total(sample_weight, len(X))
+    total = total_weight(sample_weight, len(X))
     moment = weighted_moment(X, weights, center=True)
+    if earlier is not None and earlier.mean.device != moment.mean.device:
+        raise InputError(f"`X` is on {moment.mean.device}, but the rows of earlier calls were on {earlier.mean.device}")
     if isinstance(moment, RowMoment):
         rows = moment.rows.double()
-        return MomentSums(total, moment.mean, rows.T @ rows * total)
-    return MomentSums(total, moment.mean, moment.matvec(torch.eye(moment.size).to(moment.mean)) * total)
-
-
-def _total(sample_weight: Any, n: int) -> float:
-    entries = sample_weight.detach().cpu() if isinstance(sample_weight, Tensor) else sample_weight
-    return float(np.broadcast_to(np.asarray(entries, dtype=np.float64), n).sum())
+        scatter = rows.T @ rows
+    else:
+        scatter = moment.matvec(torch.eye(moment.size).to(moment.mean))
+    batch = MomentSums(total, moment.mean, scatter * total)
+    return batch if earlier is None else earlier.merged(batch)
