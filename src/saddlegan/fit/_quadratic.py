@@ -57,7 +57,7 @@ class QuadraticWGAN(LatentMixin, DensityMixin, AbstractWGAN):
             error of C_G (spectral norm, from two independent halves) is `solution_.stats["moment_error"]`.
         random_state: seed for that estimate.
         noise: variance that `score_samples` gives the directions outside the generator's subspace: "beta" for `beta_`,
-            or "ml" for the mean of the eigenvalues there, the most likely one: the density of scikit-learn's `PCA`, with
+            or "ml" for the mean of the eigenvalues there, the likeliest: the density of scikit-learn's `PCA`, with
             its factor n / (n - 1) on every variance about an estimated mean.
 
     Attributes:

@@ -39,7 +39,7 @@ def read_weights(sample_weight: Any, n: int) -> Tensor | None:
         raise InputError(f"`sample_weight` must have shape ({n},), one number per row, got {weights.shape}")
     if not np.isfinite(weights).all() or weights.min() < 0 or weights.max() == 0:
         raise InputError(
-            "`sample_weight` must be finite and at least 0, and not zero for every row (no weight is left)"
+            "`sample_weight` must be finite and at least 0, and not zero for every row (none is left)"
         )
     return torch.from_numpy(weights / weights.sum())
 
