@@ -38,9 +38,7 @@ def read_weights(sample_weight: Any, n: int) -> Tensor | None:
     if weights.shape != (n,):
         raise InputError(f"`sample_weight` must have shape ({n},), one number per row, got {weights.shape}")
     if not np.isfinite(weights).all() or weights.min() < 0 or weights.max() == 0:
-        raise InputError(
-            "`sample_weight` must be finite and at least 0, and not zero for every row (none is left)"
-        )
+        raise InputError("`sample_weight` must be finite and at least 0, and not zero for every row (none left)")
     return torch.from_numpy(weights / weights.sum())
 
 
