@@ -22,6 +22,7 @@ from saddlegan.fit._polynomial_discrepancy import polynomial_discrepancy
 from saddlegan.results import Solution, Status
 
 SEMIDEFINITE_SIZE = 60  # dimension up to which `solver="auto"` takes the semidefinite program
+RANK = 1e-8  # variances below, relative to the largest, are what an interior point keeps of zero
 ACCURACY = 1e-6  # relative gap and residual up to which a solution counts as optimal
 
 
@@ -201,7 +202,9 @@ def _measured(
     solver: str,
 ) -> PolynomialOptimum:
     values, vectors = np.linalg.eigh(P - np.outer(m, m))
-    P = np.outer(m, m) + (vectors * np.maximum(values, 0.0)) @ vectors.T  # a covariance, exactly
+    # a covariance, exactly, and without directions that only the interior-point method's rounding has
+    least = RANK if solver == "semidefinite" else 0.0
+    P = np.outer(m, m) + (vectors * np.where(values > least * max(values[-1], 0.0), values, 0.0)) @ vectors.T
     value = float(np.trace(P))
     outer, bound, dual_residual = dual_bound(mean, moment, beta, a, b, directions, outer)
     found = polynomial_discrepancy(torch.as_tensor(moment - P), torch.as_tensor(mean - m), a=a, b=b)
