@@ -35,6 +35,10 @@ class CheckpointError(RunError):
     """A checkpoint is truncated, corrupt or of another run."""
 
 
+class ModelError(SaddleganError, ValueError):
+    """A saved estimator is missing, truncated, corrupt, or no saved estimator; or it cannot be written."""
+
+
 class SolveError(SaddleganError, RuntimeError):
     """A solver did not reach a usable answer.
 

@@ -6,6 +6,7 @@ from saddlegan.fit._function_space import function_space
 from saddlegan.fit._linear import LinearWGAN
 from saddlegan.fit._polynomial import PolynomialWGAN
 from saddlegan.fit._quadratic import QuadraticWGAN
+from saddlegan.fit._saved import load
 from saddlegan.fit.progressive._estimator import ProCoGAN
 from saddlegan.fit.progressive._images import AbstractImages, ImageBatches
 from saddlegan.fit.relu._estimator import ReLUWGAN
@@ -23,5 +24,6 @@ __all__ = [
     "TwoLayerFit",
     "discrepancy",
     "function_space",
+    "load",
     "two_layer_generator",
 ]

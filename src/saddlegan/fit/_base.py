@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from saddlegan import checks
 from saddlegan.checks import RandomState
 from saddlegan.errors import InputError, InputTypeError
+from saddlegan.fit._saved import Savable
 from saddlegan.game import Game, PathNormPenalty, SecondMomentPenalty
 from saddlegan.moments._second_moment import as_tensor
 from saddlegan.results import Solution
@@ -81,7 +82,19 @@ def plain_tensor(estimator: BaseEstimator, X: Any) -> Tensor:
     return as_tensor(read_data(estimator, X, reset=False))
 
 
-class AbstractWGAN(BaseEstimator, abc.ABC):
+def solved_game(G: torch.nn.Module, D: torch.nn.Module, *, origin: Tensor, beta: float, n_latent: int) -> Game:
+    """Return the game whose saddle point a solved pair is."""
+    return Game(
+        G,
+        D,
+        objective="wasserstein",
+        latent=n_latent,
+        generator_penalty=SecondMomentPenalty(origin),
+        discriminator_penalty=PathNormPenalty(beta),
+    )
+
+
+class AbstractWGAN(Savable, BaseEstimator, abc.ABC):
     """A WGAN whose optimum is solved for.
 
     Fitted attributes: `beta_`, `mean_`, `components_`, `eigenvalues_`, `generator_`, `discriminator_`, `solution_` and
@@ -133,14 +146,13 @@ class AbstractWGAN(BaseEstimator, abc.ABC):
         self.mean_ = like(X, origin)
         self.components_ = like(X, components.detach().clone())
         self.eigenvalues_ = like(X, eigenvalues)
-        self.game_ = Game(
-            generator,
-            discriminator,
-            objective="wasserstein",
-            latent=n_latent,
-            generator_penalty=SecondMomentPenalty(origin),
-            discriminator_penalty=PathNormPenalty(beta),
-        )
+        self.game_ = solved_game(generator, discriminator, origin=origin, beta=beta, n_latent=n_latent)
+
+    def _rebuild(self) -> None:
+        if hasattr(self, "generator_"):
+            G: Any = self.generator_
+            origin = torch.as_tensor(self.mean_)
+            self.game_ = solved_game(G, self.discriminator_, origin=origin, beta=self.beta_, n_latent=G.n_latent)
 
     def sample(self, n: int = 1, random_state: RandomState = None) -> Any:
         """Draw n samples from the optimal generator.

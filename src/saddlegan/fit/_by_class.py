@@ -18,6 +18,7 @@ from saddlegan.checks import RandomState
 from saddlegan.errors import InputError, InputTypeError
 from saddlegan.fit._base import AbstractWGAN, like, read_data
 from saddlegan.fit._discrepancy import moment_discrepancy
+from saddlegan.fit._saved import Savable
 from saddlegan.fit._sums import read_weights
 from saddlegan.fit.progressive._estimator import ProCoGAN
 from saddlegan.results import Discrepancy, Solution
@@ -27,7 +28,7 @@ def _has_density(by_class: ByClass) -> bool:
     return hasattr(by_class.estimator, "score_samples")
 
 
-class ByClass(MetaEstimatorMixin, BaseEstimator):
+class ByClass(Savable, MetaEstimatorMixin, BaseEstimator):
     """One solved model per label, and Bayes' rule where they have a density.
 
         p(x, y) = pi_y p_y(x),    pi_y = n_y / n,    P(y | x) = pi_y p_y(x) / sum over labels l of pi_l p_l(x)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from saddlegan.errors import InputError
+from saddlegan.fit._saved import record
 from saddlegan.moments._second_moment import (
     AbstractSecondMoment,
     DenseMoment,
@@ -84,6 +85,7 @@ def weighted_moment(X: Any, weights: Tensor | None, *, center: bool) -> Abstract
     return RowMoment(origin, torch.cat(parts)) if matrix is None else DenseMoment(origin, matrix)
 
 
+@record
 @dataclasses.dataclass(frozen=True)
 class MomentSums:
     """What batches of rows add up to, about their mean, so that nothing cancels when they are merged.

@@ -18,17 +18,17 @@ from torch import Tensor
 from saddlegan import checks
 from saddlegan.checks import RandomState
 from saddlegan.errors import InputError
-from saddlegan.fit._base import like
+from saddlegan.fit._base import like, solved_game
 from saddlegan.fit._quadratic import QuadraticOptimum, _linear_generator, _quadratic_discriminator
+from saddlegan.fit._saved import Savable
 from saddlegan.fit.progressive._images import AbstractImages, match_histogram, read_images
 from saddlegan.fit.progressive._stages import Stage, measure, solve_stage
-from saddlegan.game import Game, PathNormPenalty, SecondMomentPenalty
 from saddlegan.moments._engines import AbstractEngine, Journal, Passes, Progress, get_engine
 from saddlegan.moments._second_moment import as_tensor
 from saddlegan.results import Solution
 
 
-class ProCoGAN(BaseEstimator):
+class ProCoGAN(Savable, BaseEstimator):
     """Progressive closed-form WGAN for images, coarse to fine, with a proof at every resolution.
 
         minimise E ||G_r(z) - mu_r||^2   subject to   ||C_r - C_{G_r}||_2 <= beta_r,   r = 4, 8, 16, ...
@@ -179,14 +179,13 @@ class ProCoGAN(BaseEstimator):
         self.mean_ = like(self._reference, mean)
         self.components_ = like(self._reference, last.components.to(kind))
         self.eigenvalues_ = like(self._reference, last.eigenvalues.to(kind))
-        self.game_ = Game(
-            self.generator_,
-            self.discriminator_,
-            objective="wasserstein",
-            latent=n_latent,
-            generator_penalty=SecondMomentPenalty(mean),
-            discriminator_penalty=PathNormPenalty(last.beta),
-        )
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        if hasattr(self, "generator_"):
+            G: Any = self.generator_
+            origin = torch.as_tensor(self.mean_)
+            self.game_ = solved_game(G, self.discriminator_, origin=origin, beta=self.beta_, n_latent=G.n_latent)
 
     def sample(
         self,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from saddlegan.errors import InputError
 from saddlegan.fit._quadratic import QuadraticOptimum, solve_quadratic
+from saddlegan.fit._saved import record
 from saddlegan.fit.progressive._images import AbstractImages, ImageBlocks, enlarge
 from saddlegan.moments._lanczos import OVERSAMPLING, random_block
 from saddlegan.moments._second_moment import DENSE_SIZE, AbstractSecondMoment, DenseMoment, Eigenpairs, second_moment
@@ -23,6 +24,7 @@ ALIGNED = 0.1  # cosine from which an eigenvector counts as the sharpened one of
 FRESH_VARIANCE = 0.5  # of the first fresh latent, in units of the smallest variance handed up
 
 
+@record
 @dataclasses.dataclass(frozen=True, repr=False)
 class Stage:
     """One resolution of ProCoGAN, solved.
