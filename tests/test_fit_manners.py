@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from saddlegan import fit
-from saddlegan.errors import InputError, InputTypeError
+from saddlegan.errors import InputError, InputTypeError, SolveError
 from saddlegan.networks import ReLUFeatures
 
 MOMENT_SOLVERS = [
@@ -171,3 +171,87 @@ def test_weights_by_class():
     np.testing.assert_allclose(weighted.score_samples(X), repeated.score_samples(X))
     with pytest.raises(InputTypeError, match="sample_weight"):
         fit.ByClass(fit.ReLUWGAN()).fit(X, y, sample_weight=weights)
+
+
+@pytest.mark.parametrize("generator", ["free", "linear"])
+@pytest.mark.parametrize("d", [1, 2])
+def test_centred_relu_solves_the_shifted_data(generator, d):
+    """Oracle: the fit of x - mu, moved back; and no shift of the data changes it."""
+    X = np.random.default_rng(0).standard_normal((40, d)) * [1.0, 0.6][:d]
+    options = {"beta": 0.2, "generator": generator, "random_state": 0}
+    plain = fit.ReLUWGAN(**options).fit(X - X.mean(0))
+    for shift in (0.0, 7.0):
+        model = fit.ReLUWGAN(center=True, **options).fit(X + shift)
+        np.testing.assert_allclose(model.mean_, X.mean(0) + shift, atol=1e-12)
+        assert model.solution_.value == pytest.approx(plain.solution_.value, rel=1e-6)
+        moved = plain.sample(9, random_state=1) + model.mean_
+        np.testing.assert_allclose(model.sample(9, random_state=1), moved, atol=1e-5)
+        assert model.score(X + shift) == pytest.approx(plain.score(X - X.mean(0)), abs=1e-5)
+        # D*(x) and R_g are read about the mean as well
+        x = torch.from_numpy(X)
+        with torch.no_grad():
+            there = model.discriminator_(x + shift)
+            np.testing.assert_allclose(there, plain.discriminator_(x - x.mean(0)), atol=1e-4)
+
+
+@pytest.mark.parametrize("m", [6, 8, 16, 20])
+def test_other_numbers_of_points_on_the_line(m):
+    """Oracles: winsorisation where n divides m; everywhere the constraint by brute force over thresholds."""
+    pytest.importorskip("cvxpy")
+    x = np.random.default_rng(1).standard_normal((8, 1))
+    model = fit.ReLUWGAN(beta=0.15, n_points=m).fit(x)
+    g = model.generator_.points.detach().numpy()
+    assert g.shape == (m, 1)
+    thresholds = np.linspace(-4.0, 4.0, 4001)
+    for s in (1.0, -1.0):
+        gap = np.maximum(s * x - thresholds, 0).mean(0) - np.maximum(s * g - thresholds, 0).mean(0)
+        assert np.abs(gap).max() <= 0.15 + 1e-6
+    assert model.solution_.value == pytest.approx(float(np.square(g).mean()), rel=1e-6)
+    closed = fit.ReLUWGAN(beta=0.15).fit(x).solution_.value
+    assert model.solution_.value >= closed - 1e-7  # a bound for every number of points
+    if m % 8 == 0:
+        assert model.solution_.value == pytest.approx(closed)
+
+
+@pytest.mark.parametrize(("d", "m"), [(2, 10), (2, 40), (3, 14)])
+def test_other_numbers_of_points_in_space(d, m):
+    """Oracle: the exact or many-start discrepancy of the points; the bound is one for all distributions."""
+    X = np.random.default_rng(2).standard_normal((20, d))
+    model = fit.ReLUWGAN(beta=0.25, n_points=m, random_state=0).fit(X)
+    g = model.generator_.points.detach().numpy()
+    assert g.shape == (m, d)
+    assert fit.discrepancy(X, g, kind="relu", n_starts=512).value <= 0.25 * (1 + 1e-3)
+    value = float(np.square(g).sum(1).mean())
+    assert model.solution_.value == pytest.approx(value)
+    assert model.solution_.bound <= value
+    assert value < np.square(X).sum(1).mean()
+
+
+def test_too_few_points_are_refused():
+    X = np.random.default_rng(3).standard_normal((30, 3))
+    with pytest.raises(SolveError, match="`n_points`"):
+        fit.ReLUWGAN(beta=0.01, n_points=2, random_state=0, time_limit=2).fit(X)
+    with pytest.raises(InputError, match="`n_points`"):
+        fit.ReLUWGAN(n_points=0).fit(X)
+
+
+def test_latents_of_images_against_the_dense_gaussian():
+    images = load_digits().images[:200]
+    model = fit.ProCoGAN(resolutions=(4, 8), n_components=(6, 12)).fit(images)
+    F = model.stages_[-1].factor.numpy()
+    centred = images.reshape(200, 64) - images.reshape(200, 64).mean(0)
+    expected = F @ np.linalg.solve(F.T @ F + model.beta_ * np.eye(64), centred.T)
+    np.testing.assert_allclose(model.transform(images), expected.T, atol=1e-9)
+    rebuilt = model.inverse_transform(model.transform(images))
+    assert rebuilt.shape == (200, 8, 8, 1)
+    error = np.square(rebuilt[..., 0] - images).mean()
+    assert error < np.square(images - images.mean(0)).mean() / 3
+    # larger pictures are reduced as the fit reduces its own
+    np.testing.assert_allclose(model.transform(images.repeat(2, 1).repeat(2, 2)), model.transform(images), atol=1e-9)
+    assert isinstance(fit.ProCoGAN((4,), (6,)).fit(torch.from_numpy(images)).transform(images), torch.Tensor)
+    with pytest.raises(InputError, match="`X`"):
+        model.transform(images[:, :6, :6])
+    broken = images.copy()
+    broken[0, 0, 0] = np.nan
+    with pytest.raises(InputError, match="NaN"):
+        model.transform(broken)

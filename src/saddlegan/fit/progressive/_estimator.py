@@ -19,9 +19,10 @@ from saddlegan import checks
 from saddlegan.checks import RandomState
 from saddlegan.errors import InputError
 from saddlegan.fit._base import like, solved_game
+from saddlegan.fit._latent import posterior_mean
 from saddlegan.fit._quadratic import QuadraticOptimum, _linear_generator, _quadratic_discriminator
 from saddlegan.fit._saved import Savable
-from saddlegan.fit.progressive._images import AbstractImages, match_histogram, read_images
+from saddlegan.fit.progressive._images import AbstractImages, ImageBlocks, match_histogram, read_images
 from saddlegan.fit.progressive._stages import Stage, measure, solve_stage
 from saddlegan.moments._engines import AbstractEngine, Journal, Passes, Progress, get_engine
 from saddlegan.moments._second_moment import as_tensor
@@ -266,6 +267,49 @@ class ProCoGAN(Savable, BaseEstimator):
         z = torch.zeros(len(values), len(stage.factor), dtype=torch.float64)
         z[:, latent] = torch.as_tensor(values, dtype=torch.float64)
         return self._images(stage, z)
+
+    def transform(self, X: Any) -> Any:
+        """Latents of images: the posterior mean of z where x = G_r(z) + e at the finest stage.
+
+            E[z | x] = (F F^T + beta I)^-1 F (x - mean),    G(z) = z F + mean,    e ~ N(0, beta I)
+
+        Latents are shared by all stages: `render` shows them at any resolution.
+
+        Args:
+            X: images (n, h, w) or (n, h, w, c); larger ones are reduced to the finest resolution, as `fit` does.
+
+        Returns:
+            Latents (n, n_latent).
+
+        Raises:
+            InputError: images of another shape, or NaN.
+
+        References:
+            Tipping and Bishop, Probabilistic Principal Component Analysis, JRSS B 61 (1999), section 3.4.
+        """
+        check_is_fitted(self, "stages_")
+        images, stage = read_images(X), self.stages_[-1]
+        if images.shape[3] != self.image_shape_[2] or images.shape[1] % stage.resolution:
+            raise InputError(
+                f"`X` must be images of {self.image_shape_[2]} channels, their side a multiple of {stage.resolution}, "
+                f"got shape {images.shape}"
+            )
+        blocks = ImageBlocks(images, stage.resolution).blocks(0, images.shape[0], 0, 1)
+        parts = [posterior_mean(rows.to(stage.mean) - stage.mean, stage.factor, stage.beta) for rows in blocks]
+        z = torch.cat(parts)
+        if not bool(z.isfinite().all()):
+            raise InputError("`X` holds NaN or infinity; clean it first")
+        G: Any = self.generator_
+        z = torch.nn.functional.pad(z, (0, G.n_latent - z.shape[1]))
+        return like(self._reference, z.to(torch.as_tensor(self.mean_).dtype))
+
+    def inverse_transform(self, Z: Any) -> Any:
+        """Return the images (n, r, r, c) of latents Z (n, n_latent) at the finest resolution.
+
+        Raises:
+            InputError: wrong length of the latents.
+        """
+        return self.render(Z)
 
     def _stage(self, resolution: int | None) -> Stage:
         if resolution is None:

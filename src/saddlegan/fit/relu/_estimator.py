@@ -7,7 +7,7 @@ import math
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from saddlegan import checks
 from saddlegan.checks import RandomState
@@ -17,7 +17,7 @@ from saddlegan.fit.relu._discrepancy import relu_discrepancy
 from saddlegan.fit.relu._free import solve_free
 from saddlegan.fit.relu._gaussian import match_gaussian
 from saddlegan.fit.relu._one_dimension import huber_discriminator, stop_loss_discrepancy, winsorise
-from saddlegan.fit.relu._one_dimension_program import linear_generator
+from saddlegan.fit.relu._one_dimension_program import linear_generator, sorted_program
 from saddlegan.moments._second_moment import as_tensor, floating
 from saddlegan.networks import LinearGenerator, PointGenerator, TwoLayerDiscriminator
 from saddlegan.results import Solution
@@ -27,8 +27,14 @@ GeneratorKind = Literal["free", "linear"]
 
 
 @dataclasses.dataclass(frozen=True)
+class _Sizes:
+    n_latent: int | None
+    n_points: int | None
+
+
+@dataclasses.dataclass(frozen=True)
 class _Fitted:
-    generator: nn.Module
+    generator: PointGenerator | LinearGenerator
     discriminator: TwoLayerDiscriminator
     n_latent: int
     solution: Solution
@@ -37,15 +43,18 @@ class _Fitted:
 class ReLUWGAN(AbstractWGAN):
     """The WGAN with a two-layer ReLU discriminator.
 
-        minimise E ||G(z)||^2   subject to   sup over ||u|| <= 1 of | E (x^T u)_+ - E (G(z)^T u)_+ |  <=  beta
+        minimise E ||G(z) - mu||^2   subject to   sup over ||u|| <= 1 of | E (x^T u)_+ - E (G(z)^T u)_+ |  <=  beta
 
     | data | generator | what is solved |
     |---|---|---|
     | d = 1, neurons with free thresholds | free | winsorisation: exact, closed form, O(n log n) |
+    | d = 1, `n_points` no multiple of n | free | exact, a convex program in the sorted points |
     | d = 1, neurons with free thresholds | linear, g = z w + b | exact, a quadratic program in (w, b) |
     | d = 2, no thresholds | free, n points | local optimum beside a global bound that is nearly tight |
     | d > 2, no thresholds | free, n points | feasible descent; constraint searched, bound from a relaxation |
     | d >= 2, no thresholds | linear, g = W^T z | convex in W^T W; cuts by a search |
+
+    mu = 0, or with `center` the data's mean, about which all of it is read: x - mu in the place of x.
 
     For thresholds in d >= 2 append a constant column to the data: they then count in ||u|| <= 1.
 
@@ -54,12 +63,15 @@ class ReLUWGAN(AbstractWGAN):
         generator: "free" for one point per row of data, "linear" for Gaussian latents times a matrix.
         n_latent: length of the linear generator's latent; None for as many as the optimum needs.
         random_state: seed for the search directions (d >= 2).
+        center: subtract the data's mean first, and add it to every sample.
+        n_points: number of the free generator's points; None for one per row of data. Where n does not divide it (1)
+            may have no solution.
         time_limit: seconds after which the best answer so far is kept, with status BUDGET_SPENT (d >= 2); the step at
             hand is finished first. None for no limit.
 
     Attributes:
         beta_: the right side used.
-        mean_: zeros (d,).
+        mean_: mu (d,), zeros if not centred.
         components_: the discriminator's directions u_j in rows (k, d).
         eigenvalues_: their weights |v_j| (k,).
         generator_: `networks.PointGenerator` or `networks.LinearGenerator`.
@@ -83,12 +95,16 @@ class ReLUWGAN(AbstractWGAN):
         n_latent: int | None = None,
         random_state: RandomState = None,
         *,
+        center: bool = False,
+        n_points: int | None = None,
         time_limit: float | None = None,
     ) -> None:
         self.beta = beta
         self.generator = generator
         self.n_latent = n_latent
         self.random_state = random_state
+        self.center = center
+        self.n_points = n_points
         self.time_limit = time_limit
 
     def fit(self, X: Any, y: object = None) -> ReLUWGAN:
@@ -106,12 +122,17 @@ class ReLUWGAN(AbstractWGAN):
         beta = float(check_beta(self.beta, auto=False))
         if self.generator not in get_args(GeneratorKind):
             raise InputError(f"`generator` must be 'free' or 'linear', got {self.generator!r}")
-        n_latent = None if self.n_latent is None else checks.count("n_latent", self.n_latent)
+        sizes = _Sizes(
+            None if self.n_latent is None else checks.count("n_latent", self.n_latent),
+            None if self.n_points is None else checks.count("n_points", self.n_points),
+        )
         time_limit = math.inf if self.time_limit is None else checks.positive("time_limit", self.time_limit)
         X = read_data(self, X, reset=True, min_samples=2)
         rows = as_tensor(X)
         kind = torch.empty(0, dtype=floating(X), device=rows.device)
         rows = rows.double()
+        origin = rows.mean(0) if self.center else torch.zeros_like(rows[0])
+        rows = rows - origin
         if rows.shape[1] > 1 and beta == 0.0:
             raise InputError("`beta` must be positive for data of two or more columns, got 0")
         solve = {
@@ -120,7 +141,12 @@ class ReLUWGAN(AbstractWGAN):
             ("free", False): _free,
             ("linear", False): _linear,
         }[self.generator, rows.shape[1] == 1]
-        fitted = solve(rows, beta, n_latent, checks.generator(self.random_state), time_limit)
+        fitted = solve(rows, beta, sizes, checks.generator(self.random_state), time_limit)
+        with torch.no_grad():
+            G = fitted.generator
+            place = G.points if isinstance(G, PointGenerator) else G.mean
+            place.add_(origin)
+            fitted.discriminator.center.copy_(origin)
         discriminator = fitted.discriminator.to(kind)
         self._keep(
             X,
@@ -128,7 +154,7 @@ class ReLUWGAN(AbstractWGAN):
             discriminator,
             fitted.solution,
             beta=beta,
-            origin=torch.zeros(rows.shape[1]).to(kind),
+            origin=origin.to(kind),
             components=discriminator.directions,
             eigenvalues=discriminator.outer.abs(),
             n_latent=fitted.n_latent,
@@ -156,22 +182,29 @@ class ReLUWGAN(AbstractWGAN):
             fake = self.generator_.points.detach()
         else:
             fake = torch.as_tensor(self.sample(max(SCORE_DRAWS, len(rows)), random_state=0))
-        fake = fake.to(rows)
+        origin = torch.as_tensor(self.mean_).to(rows)
+        rows, fake = rows - origin, fake.to(rows) - origin
         if rows.shape[1] == 1:
             return -stop_loss_discrepancy(rows[:, 0], fake[:, 0]).value
         return -relu_discrepancy(rows, fake, bound=False).value
 
 
-def _free_1d(X: Tensor, beta: float, n_latent: int | None, generator: torch.Generator, time_limit: float) -> _Fitted:
-    del n_latent, generator, time_limit
+def _free_1d(X: Tensor, beta: float, sizes: _Sizes, generator: torch.Generator, time_limit: float) -> _Fitted:
+    del generator, time_limit
     result = winsorise(X[:, 0], beta)
-    return _Fitted(PointGenerator(result.points[:, None]), huber_discriminator(result), 1, result.solution)
+    m, n = sizes.n_points or len(X), len(X)
+    points, solution = result.points.repeat_interleave(max(1, m // n)), result.solution
+    if m % n:
+        # the discriminator of all distributions' optimum stays a dual point, for every number of points
+        found, solution = sorted_program(X[:, 0].cpu().numpy(), m, beta)
+        points = torch.as_tensor(found).to(X)
+    return _Fitted(PointGenerator(points[:, None]), huber_discriminator(result), 1, solution)
 
 
-def _linear_1d(X: Tensor, beta: float, n_latent: int | None, generator: torch.Generator, time_limit: float) -> _Fitted:
+def _linear_1d(X: Tensor, beta: float, sizes: _Sizes, generator: torch.Generator, time_limit: float) -> _Fitted:
     del generator, time_limit
     result = linear_generator(X[:, 0].cpu().numpy(), beta)
-    G = LinearGenerator(n_latent or 1, 1, generator=torch.Generator(), dtype=torch.float64).to(X.device)
+    G = LinearGenerator(sizes.n_latent or 1, 1, generator=torch.Generator(), dtype=torch.float64).to(X.device)
     with torch.no_grad():
         G.weight.zero_()
         G.weight[0, 0] = result.scale
@@ -181,19 +214,18 @@ def _linear_1d(X: Tensor, beta: float, n_latent: int | None, generator: torch.Ge
     return _Fitted(G, D.to(X.device), G.n_latent, result.solution)
 
 
-def _free(X: Tensor, beta: float, n_latent: int | None, generator: torch.Generator, time_limit: float) -> _Fitted:
-    del n_latent
-    found = solve_free(X, beta=beta, generator=generator, time_limit=time_limit)
+def _free(X: Tensor, beta: float, sizes: _Sizes, generator: torch.Generator, time_limit: float) -> _Fitted:
+    found = solve_free(X, beta=beta, generator=generator, n_points=sizes.n_points, time_limit=time_limit)
     discriminator = _discriminator(found.directions, found.outer, None)
     return _Fitted(PointGenerator(found.points), discriminator, 1, found.solution)
 
 
-def _linear(X: Tensor, beta: float, n_latent: int | None, generator: torch.Generator, time_limit: float) -> _Fitted:
+def _linear(X: Tensor, beta: float, sizes: _Sizes, generator: torch.Generator, time_limit: float) -> _Fitted:
     result = match_gaussian(X, beta=beta, generator=generator, time_limit=time_limit)
     values, vectors = torch.linalg.eigh(result.covariance)
     values, vectors = values.flip(0), vectors.flip(1)
     rank = max(1, int((values > 1e-7 * values[0].clamp_min(1e-300)).sum()))
-    k = rank if n_latent is None else n_latent
+    k = sizes.n_latent or rank
     if k < rank:
         raise InputError(f"`n_latent` must be at least {rank}, the rank of the optimal covariance, got {k}")
     d = X.shape[1]

@@ -22,12 +22,15 @@ PLANAR_ROUNDS = 16  # of cutting planes in the plane: symmetric data are solved 
 PLANAR_STAGES = 8
 NEAR = 0.3  # share of the first step's length where the start is nearly optimal
 MORE_STARTS = 3
+RETREATS = 200
 RETREAT = 0.05  # share of the way to the data, where the exact discrepancy is larger than the searched one
 SMALL = 4096  # entries of X up to which more starts are made
 
 
-def solve_free(X: Tensor, *, beta: float, generator: torch.Generator, time_limit: float = math.inf) -> MatchedPoints:
-    """Minimise (1/n) ||G||_F^2 over n free points G subject to (1).
+def solve_free(
+    X: Tensor, *, beta: float, generator: torch.Generator, n_points: int | None = None, time_limit: float = math.inf
+) -> MatchedPoints:
+    """Minimise (1/m) ||G||_F^2 over m free points G subject to (1).
 
     If G = 0 satisfies (1) it is the optimum. In the plane the points start from the global optimum over distributions;
     above, from the data and, for few, from data in noise.
@@ -36,11 +39,15 @@ def solve_free(X: Tensor, *, beta: float, generator: torch.Generator, time_limit
         X: real sample (n, d), d >= 2, float64.
         beta: right side of (1), positive, in data units.
         generator: source of the search directions.
+        n_points: m; None for n.
         time_limit: seconds after which the best points so far are returned, with status BUDGET_SPENT. The step at
             hand is finished first.
 
     Returns:
         `MatchedPoints`, whose discrepancy from X was not found above beta.
+
+    Raises:
+        SolveError: no m points that satisfy (1) were found; only where n does not divide m.
 
     References:
         Theory 1.4.
@@ -53,7 +60,7 @@ def solve_free(X: Tensor, *, beta: float, generator: torch.Generator, time_limit
     started = time.perf_counter()
     deadline = started + time_limit
     size = float(X.square().sum(1).mean().sqrt()) or 1.0
-    found = _solve(X / size, beta / size, generator, deadline)
+    found = _solve(X / size, beta / size, n_points or len(X), generator, deadline)
     solution = found.solution
     stats = {key: value * size if key.endswith("_residual") else value for key, value in solution.stats.items()}
     stats |= {"beta": beta, "solve_seconds": time.perf_counter() - started}
@@ -69,8 +76,8 @@ def solve_free(X: Tensor, *, beta: float, generator: torch.Generator, time_limit
     )
 
 
-def _solve(X: Tensor, beta: float, generator: torch.Generator, deadline: float) -> MatchedPoints:
-    nothing = torch.zeros_like(X)
+def _solve(X: Tensor, beta: float, m: int, generator: torch.Generator, deadline: float) -> MatchedPoints:
+    nothing = X.new_zeros(m, X.shape[1])
     judged = relu_discrepancy(X, nothing[:1], generator=generator)
     if judged.value <= beta:
         proved = Status.OPTIMAL if judged.upper <= beta else Status.SETTLED
@@ -78,32 +85,45 @@ def _solve(X: Tensor, beta: float, generator: torch.Generator, deadline: float) 
     planar = X.shape[1] == 2
     bound, extra = relaxation_bound(X, beta, generator), {}
     candidates: list[MatchedPoints] = []
-    starts, rate, stages = [X], 1.0, STAGES
+    # every row equally often: the data themselves where n divides m, which satisfy (1) exactly
+    data = X[torch.arange(m, device=X.device) * len(X) // m] if m < len(X) else X.repeat(-(-m // len(X)), 1)[:m]
+    starts, rate, stages = [data], 1.0, STAGES
     if planar:
         measure = solve_measure(X, beta=beta, tolerance=MEASURE_TOLERANCE, generator=generator)
         bound, extra = max(bound, measure.bound), {"measure_value": measure.radius**2}
-        starts, rate, stages = [measure.points(len(X))], NEAR, PLANAR_STAGES
+        starts, rate, stages = [measure.points(m)], NEAR, PLANAR_STAGES
         with contextlib.suppress(SolveError):
             cut = match_points(X, starts[0], beta=beta, generator=generator, max_rounds=PLANAR_ROUNDS)
             if cut.solution.stats["primal_residual"] <= 0.0:
                 candidates.append(cut)
     elif X.numel() <= SMALL:
-        noise = torch.randn(MORE_STARTS, *X.shape, generator=generator, dtype=X.dtype, device=generator.device)
-        starts += list(X + noise.to(X) / X.shape[1] ** 0.5)
+        noise = torch.randn(MORE_STARTS, *data.shape, generator=generator, dtype=X.dtype, device=generator.device)
+        starts += list(data + noise.to(X) / X.shape[1] ** 0.5)
     if not any(candidate.solution.status is Status.LOCAL for candidate in candidates):
+        safe = data if m % len(X) == 0 else _nearest(X, data, beta, generator, deadline)
         for start in starts:
             if candidates and time.perf_counter() > deadline:
                 break
             made = descend(X, start, beta=beta, generator=generator, deadline=deadline, rate=rate, stages=stages)
-            # the data have discrepancy 0, so that this ends
-            points = feasible(X, made.points, X, beta=beta, generator=generator)
-            points = X if points is None else points
+            points = feasible(X, made.points, safe, beta=beta, generator=generator)
+            if points is None:
+                continue
             judged = relu_discrepancy(X, points, generator=generator)
-            while judged.value > beta * (1.0 + 1e-9):  # patterns that could be listed know better than the search
-                points = torch.lerp(points, X, RETREAT)
-                judged = relu_discrepancy(X, points, generator=generator)
-            made = dataclasses.replace(made, points=points)
-            candidates.append(_matched(made, judged, beta, bound, Status.SETTLED))
+            retreats = 0
+            # patterns that could be listed know better than the search; the data have discrepancy 0, so that this ends
+            while judged.value > beta * (1.0 + 1e-9) and retreats < RETREATS:
+                points = torch.lerp(points, safe, RETREAT)
+                judged, retreats = relu_discrepancy(X, points, generator=generator), retreats + 1
+            if judged.value <= beta * (1.0 + 1e-9):
+                made = dataclasses.replace(made, points=points)
+                candidates.append(_matched(made, judged, beta, bound, Status.SETTLED))
+    if not candidates:
+        nobody = Solution(math.nan, bound, math.nan, Status.FAILED, {"n_points": m})
+        raise SolveError(
+            f"no {m} points were found whose discrepancy from the {len(X)} rows is within beta; raise `beta`, or take "
+            f"`n_points` that are a multiple of {len(X)}, for which the data themselves will do",
+            nobody,
+        )
     best = min(candidates, key=lambda found: (found.solution.stats["primal_residual"] > 0.0, found.solution.value))
     value = best.solution.value
     status = Status.LOCAL if best.solution.status is Status.LOCAL else Status.SETTLED
@@ -111,6 +131,11 @@ def _solve(X: Tensor, beta: float, generator: torch.Generator, deadline: float) 
         status = Status.BUDGET_SPENT
     solution = Solution(value, bound, value - bound, status, {**best.solution.stats, **extra})
     return dataclasses.replace(best, solution=solution)
+
+
+def _nearest(X: Tensor, start: Tensor, beta: float, generator: torch.Generator, deadline: float) -> Tensor:
+    """Return points whose discrepancy from X is well below beta, if the descent can bring it there."""
+    return descend(X, start, beta=0.5 * beta, generator=generator, deadline=deadline).points
 
 
 def _matched(made: Descended, judged: Discrepancy, beta: float, bound: float, status: Status) -> MatchedPoints:
