@@ -33,7 +33,10 @@ def read_data(estimator: BaseEstimator, X: Any, *, reset: bool, min_samples: int
     """
     if isinstance(X, DataLoader):
         X = checks.rows(X)
+    if isinstance(X, np.ma.MaskedArray):
+        raise InputError("`X` is a masked array, and a model knows no masks: fill it, or drop the rows with gaps")
     if isinstance(X, Tensor):
+        X = X.double() if X.dtype == torch.bool else X
         _check_tensor(estimator, X, reset=reset, min_samples=min_samples)
         return X.detach()
     try:
@@ -42,7 +45,16 @@ def read_data(estimator: BaseEstimator, X: Any, *, reset: bool, min_samples: int
         raise InputError(f"`X`: {error}") from error
     except TypeError as error:
         raise InputTypeError(f"`X`: {error}") from error
-    return X.astype(np.float64) if X.dtype.kind == "b" else X
+    if X.dtype.kind in "uif" and X.dtype.itemsize <= 8:
+        return X
+    try:  # booleans, long doubles, and the objects that a data frame of several kinds of columns becomes
+        with np.errstate(over="ignore"):
+            X = X.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"`X` holds what is no number; encode text and categories first: {error}") from error
+    if not np.isfinite(X).all():
+        raise InputError("`X` contains NaN, or numbers beyond float64; clean it first")
+    return X
 
 
 def _check_tensor(estimator: Any, X: Tensor, *, reset: bool, min_samples: int) -> None:
@@ -51,7 +63,7 @@ def _check_tensor(estimator: Any, X: Tensor, *, reset: bool, min_samples: int) -
     n, d = X.shape
     if n < min_samples or d < 1:
         raise InputError(f"`X` must have at least {min_samples} rows and 1 column, got shape ({n}, {d})")
-    if X.is_complex() or X.dtype == torch.bool or X.layout != torch.strided:
+    if X.is_complex() or X.layout != torch.strided:
         raise InputError(f"`X` must be a dense tensor of real numbers, got {X.dtype} with layout {X.layout}")
     if reset:
         estimator.n_features_in_ = d

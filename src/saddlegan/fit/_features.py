@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 
@@ -26,7 +27,9 @@ def feature_moments(
 ) -> FeatureMoments:
     """Mean and E phi phi^T of the features, float64: exact where they know them, else from n latents in two halves."""
     if isinstance(features, AbstractFeatures):
-        mean, covariance = (moment.to(like_.device, torch.float64) for moment in features.moments())
+        # of the features as they are, rounded to the data's dtype, but computed in float64
+        exact: AbstractFeatures = copy.deepcopy(features).double()
+        mean, covariance = (moment.to(like_.device, torch.float64) for moment in exact.moments())
         return FeatureMoments(mean, covariance + torch.outer(mean, mean), None)
     means: list[Tensor] = []
     seconds: list[Tensor] = []

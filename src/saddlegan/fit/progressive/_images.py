@@ -137,10 +137,12 @@ class ArrayImages(AbstractImages):
             raise InputError(f"`X` must hold at least 2 images of at least 1 pixel, got shape {shape}")
 
     def _tensor(self, block: Any) -> Tensor:
+        if isinstance(block, np.ma.MaskedArray):
+            raise InputTypeError("`X` is a masked array, and a model knows no masks: fill it first")
         if not isinstance(block, Tensor):
             block = np.asarray(block)
-            if block.dtype.kind not in "uif":
-                raise InputTypeError(f"`X` must hold bytes or numbers, got {block.dtype}")
+            if block.dtype.kind not in "uif" or block.dtype.itemsize > 8:
+                raise InputTypeError(f"`X` must hold bytes or numbers up to float64, got {block.dtype}")
         tensor = as_tensor(block)
         if tensor.is_complex() or tensor.dtype == torch.bool:
             raise InputTypeError(f"`X` must hold bytes or numbers, got {tensor.dtype}")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from saddlegan.errors import InputError
 from saddlegan.fit._quadratic import QuadraticOptimum, solve_quadratic
+from saddlegan.fit._quadratic_program import NOISE
 from saddlegan.fit._saved import record
 from saddlegan.fit.progressive._images import AbstractImages, ImageBlocks, enlarge
 from saddlegan.moments._lanczos import OVERSAMPLING, random_block
@@ -17,7 +18,6 @@ from saddlegan.moments._second_moment import DENSE_SIZE, AbstractSecondMoment, D
 from saddlegan.moments._streaming import GRAM_SIZE, Passes, StreamedMoment, gram_moment
 from saddlegan.results import Solution
 
-NOISE = 1e-13  # eigenvalues below, relative to the largest, are rounding of zero
 WIDE_ROWS = 1024  # fewer images than pixels: up to here the n x n matrix of the rows is diagonalised instead
 RANK_TOLERANCE = 1e-10  # variances below, relative to the largest, are rounding: dividing by them loses everything
 ALIGNED = 0.1  # cosine from which an eigenvector counts as the sharpened one of the stage before
@@ -67,13 +67,14 @@ class AlignedMoment(AbstractSecondMoment):
         pairs: its leading eigenpairs.
         reference: directions in rows (k', d); each eigenvector is turned to point along its own. Those without one are
             turned towards brightness.
+        noise: values below, relative to the largest, are rounding of zero.
     """
 
-    def __init__(self, moment: AbstractSecondMoment, pairs: Eigenpairs, reference: Tensor) -> None:
+    def __init__(self, moment: AbstractSecondMoment, pairs: Eigenpairs, reference: Tensor, *, noise: float) -> None:
         self._moment = moment
         self.mean = moment.mean
         vectors, values = pairs.vectors.clone(), pairs.values.clone()
-        values[values <= NOISE * values[0]] = 0.0
+        values[values <= noise * values[0]] = 0.0
         # brightness decides, and a fixed random direction where a vector has none
         along = vectors @ (1.0 + random_block(1, vectors.shape[1], vectors.device)[0])
         known = min(len(reference), len(vectors))
@@ -159,12 +160,15 @@ def solve_stage(
     """
     started = time.perf_counter()
     d, k = moment.size, min(n_components, moment.size)
+    pairs = moment.eigenpairs(min(k + 1, d))
+    # no latent for a direction in which the data do not vary, as in grey pictures stored in three channels
+    k = min(k, max(1, int((pairs.values > NOISE * tolerance * pairs.values[0]).sum())))
     features = _features(before, resolution, k, d, moment.mean.device)
     # the solver pairs the j-th eigenvector of S with the j-th of the data: point the latter along the former
     p = len(features.directions)
     order = torch.linalg.eigh(features.moment).eigenvectors.flip(1)
     reference = order[:p, :p].T @ features.directions
-    aligned = AlignedMoment(moment, moment.eigenpairs(min(k + 1, d)), reference)
+    aligned = AlignedMoment(moment, pairs, reference, noise=NOISE * tolerance)
     pairs_seconds = time.perf_counter() - started
     optimum = solve_quadratic(
         aligned,

@@ -11,6 +11,7 @@ from saddlegan.workbench.report.figures import style
 from saddlegan.workbench.report.figures.pictures import tile, to_pictures
 from saddlegan.workbench.report.scene import Scene, Section
 
+ROUNDING = 1e-12  # of the largest variance
 SHOWN = 8  # samples in a row
 
 
@@ -94,7 +95,8 @@ def _spectra(entries: list[dict[str, Any]]) -> bytes:
         axes = figure.subplots()
         for index, entry in enumerate(entries):
             colour = colours[(index - len(entries)) % len(colours)]
-            values = np.maximum(np.asarray(entry["spectrum"][:-1]), 1e-300)
+            values = np.asarray(entry["spectrum"][:-1], dtype=np.float64)
+            values = values[values > ROUNDING * values.max(initial=0.0)]  # the rest is zero, and has no logarithm
             label = f"{entry['resolution']} x {entry['resolution']}"
             axes.semilogy(np.arange(1, len(values) + 1), values, color=colour, label=label)
             if entry["beta"] > 0:
