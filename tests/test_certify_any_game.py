@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from saddlegan import Game, certify
 from saddlegan.certify import Search
@@ -65,9 +66,48 @@ def test_a_conditional_pair_is_judged_with_its_labels(form: str) -> None:
 
 def test_a_conditional_pair_without_its_labels_is_refused() -> None:
     X, label = labelled(64)
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, label), batch_size=32)
+    loader = DataLoader(TensorDataset(X), batch_size=32)
+    assert len(label) == len(X)
     with pytest.raises(InputError, match="`G` does not accept latents"):
         certify.nash(Game(Placed([0.0, 1.0]), Slopes(), latent=1), loader, search=FAST)
+
+
+@pytest.mark.parametrize("form", ["list", "mapping"])
+def test_a_loader_brings_the_labels_along(form: str) -> None:
+    """Oracle: the same rows as a tuple; the loader keeps their order."""
+    X, label = labelled()
+    rows = [{"x": x, "label": y} for x, y in zip(X, label, strict=True)]
+    dataset = TensorDataset(X, label) if form == "list" else rows
+    loader = DataLoader(dataset, batch_size=100)  # type: ignore[arg-type]
+    for places in ([0.0, 1.0], [1.0, 0.0]):
+        game = Game(Placed(places), Slopes(), latent=1)
+        whole = certify.nash(game, (X, label), search=FAST)
+        loaded = certify.nash(game, loader, search=FAST)
+        assert (whole.verdict, whole.gap) == (loaded.verdict, loaded.gap)
+    norms = [certify.gradient_norms(game, rows, samples=2048) for rows in (loader, (X, label))]
+    assert norms[0] == norms[1]
+
+
+def test_labels_that_nobody_takes_are_left_out() -> None:
+    """Oracle: the samples alone. An optional label is taken, as training takes it."""
+    X, label = labelled(512)
+    loader = DataLoader(TensorDataset(X, label), batch_size=100)
+
+    class Optional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.slope = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+            self.told = False
+
+        def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+            self.told |= label is not None
+            return self.slope * x[:, 0]
+
+    game = Game(nn.Linear(1, 1).double(), nn.Linear(1, 1).double(), latent=1)
+    assert certify.gradient_norms(game, loader) == certify.gradient_norms(game, X)
+    optional = Optional()
+    certify.gradient_norms(Game(Placed([0.0, 1.0]), optional, latent=1), loader)
+    assert optional.told
 
 
 def test_a_known_saddle_of_an_own_value_is_not_refuted_and_others_are() -> None:

@@ -132,7 +132,7 @@ def diagnose(
     """
     with untouched(data):
         generator = checks.generator(random_state)
-        rows = read(data, rows=4096, generator=generator)
+        rows = read(data, game=game, rows=4096, generator=generator)
         X = samples(rows)
         if len(X) < 32:
             raise InputError(f"`data` has {len(X)} samples; a diagnosis needs at least 32")

@@ -106,7 +106,7 @@ def _flat(parts: Any) -> Tensor:
 
 def draw(game: Game, data: Data, purpose: str, samples: int, random_state: RandomState) -> Batch:
     generator, samples = checks.generator(random_state), checks.count("samples", samples)
-    X = read(data, rows=samples, generator=generator)
+    X = read(data, game=game, rows=samples, generator=generator)
     check(game, X, purpose)
     groups = game.rows_in_groups
     rows = torch.randperm(count(X), generator=generator)[:samples]

@@ -27,7 +27,7 @@ def nash(
     Args:
         game: the pair.
         data: real samples: array or tensor (n, ...), DataLoader, or callable n, generator -> (n, ...); for conditional
-            pairs a tuple (x, *conditions) or a mapping with an "x", given or sampled.
+            pairs a tuple (x, *conditions) or a mapping with an "x", given, sampled or loaded.
         search: settings of the search.
         random_state: seed or generator of splits, batches and perturbations.
         exact: whether to use exact best responses where the pair has them.

@@ -65,7 +65,7 @@ def prepare(
     """Check the pair and read its data."""
     search = Search() if search is None else search
     generator = checks.generator(random_state)
-    X = read(data, rows=search.samples, generator=generator)
+    X = read(data, game=game, rows=search.samples, generator=generator)
     check(game, X, purpose)
     return Prepared(game, X, recognise(game, X) if exact and isinstance(X, Tensor) else None, search, generator)
 

@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from saddlegan import checks
-from saddlegan.batch import Rows, apply, conditions, count, part, samples, take, tensors
+from saddlegan.batch import Rows, apply, conditions, count, join, part, samples, take, tensors
 from saddlegan.batch import read as read_rows
 from saddlegan.errors import InputError
 from saddlegan.game import Game
-from saddlegan.modules import frozen, like
+from saddlegan.modules import evaluating, frozen, like
 from saddlegan.moments._second_moment import as_tensor
 from saddlegan.search import Batch
 
@@ -60,12 +60,14 @@ def seed_all(seed: int) -> None:
         torch.cuda.manual_seed_all(seed)
 
 
-def read(data: Data, *, rows: int, generator: torch.Generator) -> Rows:
+def read(data: Data, *, game: Game, rows: int, generator: torch.Generator) -> Rows:
     """Read real samples (n, ...) from whatever `checks.rows` reads, or from a sampler; conditions come along.
 
     Args:
         data: the source; a sampler is called as data(n, generator). Conditional data are a tuple (x, *conditions) or a
-            mapping with an "x", given or sampled; of a loader's batches only the samples are read.
+            mapping with an "x", given, sampled or loaded.
+        game: who looks at the rows. Labels of a loader whose D does not take them are left out, as many loaders bring
+            some that nobody needs.
         rows: how many to take from a loader or a sampler; arrays and tensors are taken whole.
         generator: for samplers.
 
@@ -73,8 +75,10 @@ def read(data: Data, *, rows: int, generator: torch.Generator) -> Rows:
         InputError: empty data, one axis only, NaN or infinity.
         InputTypeError: none of these.
     """
+    if isinstance(data, DataLoader):
+        return _loaded(data, game, rows)
     made, sampled = data, False
-    if callable(data) and not isinstance(data, (Tensor, DataLoader)):
+    if callable(data) and not isinstance(data, Tensor):
         made, sampled = data(rows, generator), True
     if isinstance(made, Mapping) and "x" in made:
         made = (made["x"], *(entry for name, entry in made.items() if name != "x"))
@@ -82,6 +86,43 @@ def read(data: Data, *, rows: int, generator: torch.Generator) -> Rows:
         given = (entry if isinstance(entry, Tensor) else torch.as_tensor(np.asarray(entry)) for entry in made[1:])
         return read_rows((_samples(made[0]), *given))
     return _samples(made if sampled else checks.rows(made, "data", most=rows))
+
+
+def _loaded(loader: Any, game: Game, rows: int) -> Rows:
+    """At most so many rows of a loader, with their conditions where the game's players take them."""
+    kept: list[Rows] = []
+    told: bool | None = None
+    for batch in loader:
+        several = isinstance(batch, Mapping) or (isinstance(batch, (list, tuple)) and len(batch) > 1)
+        if told is None:
+            told = several and _told(game, batch)
+        if told:
+            kept.append(apply(torch.Tensor.detach, read_rows(batch)))
+        else:
+            first: Any = batch["x"] if isinstance(batch, Mapping) and "x" in batch else batch
+            first = first[0] if isinstance(first, (list, tuple)) else first
+            kept.append(first.detach() if isinstance(first, Tensor) else torch.as_tensor(np.asarray(first)))
+        if sum(map(count, kept)) >= rows:
+            break
+    if not kept:
+        raise InputError("`data` is a loader without batches")
+    made = part(join(kept), 0, rows)
+    return _samples(made) if isinstance(made, Tensor) else (_samples(made[0]), *made[1:])
+
+
+def _told(game: Game, batch: Any) -> bool:
+    """Whether D takes what a loader brings beside the samples; own values read their batch themselves."""
+    if game.has_own_value:
+        return True
+    try:
+        few = placed(part(read_rows(batch), 0, game.rows_in_groups), like(game.D))
+        with torch.no_grad(), evaluating(game.D):
+            game.D(samples(few), *conditions(few))
+    except TypeError:  # no argument to take them; InputTypeError: entries that are no tensors
+        return False
+    except Exception:  # it takes them, and not in this shape or type: what judges the pair says so
+        return True
+    return True
 
 
 def _samples(made: Any) -> Tensor:
