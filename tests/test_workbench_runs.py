@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +25,10 @@ from saddlegan.networks import (
     ReLUFeatures,
     TwoLayerDiscriminator,
 )
-from saddlegan.workbench import cli
+from saddlegan.workbench import cli, files, locks
 from saddlegan.workbench.data.spec import DataSpec
+from saddlegan.workbench.runs import certificate, players
 from saddlegan.workbench.runs import folder as runs
-from saddlegan.workbench.runs import players
 from saddlegan.workbench.runs.config import LatentSpec, NetworkSpec, RunConfig, read_config
 
 
@@ -173,25 +178,27 @@ def test_an_error_leaves_nothing(tmp_path: Path, rng: torch.Generator) -> None:
 def test_a_full_or_read_only_disk_leaves_nothing(
     code: int, tmp_path: Path, rng: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Path.write_bytes
+    written = []
 
-    def refuse(self: Path, data: bytes) -> int:
-        if "discriminator" in self.name:
-            real(self, data[: len(data) // 2])  # what a full disk does
-            raise OSError(code, "the disk says no")
-        return real(self, data)
+    class Refusing(io.FileIO):
+        def write(self, content: bytes) -> int:  # type: ignore[override]
+            written.append(content)
+            if len(written) == 3:  # config, generator, discriminator
+                super().write(content[: len(content) // 2])  # what a full disk does
+                raise OSError(code, "the disk says no")
+            return super().write(content)
 
-    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(files, "open", lambda file, mode, closefd: Refusing(file, mode, closefd), raising=False)
     with pytest.raises(RunError, match=r"discriminator\.safetensors: the disk says no"):
         make_run(tmp_path / "run", rng)
     assert everything_under(tmp_path) == []
 
 
 def test_an_atomic_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs.write_atomic(tmp_path / "x", b"old")
+    files.write_atomic(tmp_path / "x", b"old")
     monkeypatch.setattr(Path, "replace", lambda self, to: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
     with pytest.raises(RunError, match="full"):
-        runs.write_atomic(tmp_path / "x", b"new")
+        files.write_atomic(tmp_path / "x", b"new")
     assert (tmp_path / "x").read_bytes() == b"old"
     assert everything_under(tmp_path) == ["x"]
 
@@ -208,11 +215,112 @@ def test_a_failed_swap_restores_the_old_run(
             raise OSError(errno.ENOSPC, "full")
         return real(self, target)
 
+    monkeypatch.setattr(files, "_exchange", lambda first, second: False)
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(RunError, match="full"):
         make_run(tmp_path / "run", rng, overwrite=True)
     assert (tmp_path / "run" / "report.html").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_replaced_run_is_never_without_a_name(
+    exchanges: bool, tmp_path: Path, rng: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path / "run", rng).write_text("report.html", "old")
+    if not exchanges:
+        monkeypatch.setattr(files, "_exchange", lambda first, second: False)
+    moments = []
+    real = Path.rename
+
+    def watch(self: Path, target: Path) -> Path:
+        moved = real(self, target)
+        moments.append((tmp_path / "run").exists())
+        return moved
+
+    monkeypatch.setattr(Path, "rename", watch)
+    make_run(tmp_path / "run", rng, overwrite=True)
+    assert moments == ([] if exchanges else [False, True])  # the exchange needs no rename at all
+    assert not (tmp_path / "run" / "report.html").exists()
+    assert everything_under(tmp_path)[0] == "run"
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_what_killed_commands_left_is_swept(tmp_path: Path, rng: torch.Generator) -> None:
+    run = make_run(tmp_path / "run", rng)
+    # killed between the two renames of a replacement
+    (tmp_path / "run").rename(tmp_path / ".run.0123abcd.old")
+    with pytest.raises(RunError, match=r"\.run\.0123abcd\.old holds it"):
+        runs.Run.open(tmp_path / "run")
+    with pytest.raises(RunError, match="exists"):
+        runs.check_destination(tmp_path / "run", overwrite=False)
+    assert runs.Run.open(tmp_path / "run").config == run.config
+    # killed after them, and while a stage and a file were being filled
+    for name in (".run.0123abce.old", ".run.0123abcf.partial"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".lock").write_text("process 1 on elsewhere\n")
+    others = [".run.mine.partial", ".run.0123abcf.partially", ".runs.0123abcf.partial", "run.0123abcf.partial"]
+    for name in others:
+        (tmp_path / name).mkdir()
+    (tmp_path / "run" / ".generator.safetensors.01234567.partial").write_bytes(b"half")
+    young = tmp_path / ".run.0123abd0.partial"
+    young.mkdir()
+    with locks.lock(tmp_path / ".run.0123abd1.partial", signed=False):
+        runs.check_destination(tmp_path / "run", overwrite=True)
+        left = sorted(p.name for p in tmp_path.iterdir())
+    assert left == sorted([*others, "run", young.name, ".run.0123abd1.partial"])  # a living command's are left alone
+    os.utime(young, (0, 0))
+    make_run(tmp_path / "run", rng, overwrite=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*others, "run"])
+
+
+HOLD = """
+import sys, time
+from saddlegan.workbench.runs.folder import Run
+with Run.open(sys.argv[1]).writing():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_writer_is_refused_by_name_until_the_first_is_gone(tmp_path: Path, rng: torch.Generator) -> None:
+    run = make_run(tmp_path / "run", rng)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
+    first = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(run.path)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert first.stdout is not None
+    assert first.stdout.readline() == "held\n"
+    for attempt in (
+        lambda: run.writing().__enter__(),
+        lambda: certificate.add(run, "x", 1),
+        lambda: runs.check_destination(run.path, overwrite=True),
+        lambda: make_run(run.path, rng, overwrite=True),
+    ):
+        with pytest.raises(RunError, match=f"is being written by process {first.pid} on "):
+            attempt()
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    assert (run.path / ".lock").exists()  # but nobody holds it
+    (run.path / ".metrics.jsonl.01234567.partial").write_bytes(b"half")
+    with run.writing(), run.writing():
+        assert (run.path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
+        assert not (run.path / ".metrics.jsonl.01234567.partial").exists()
+    assert not (run.path / ".lock").exists()
+
+
+def test_a_run_is_locked_from_its_first_moment(tmp_path: Path, rng: torch.Generator) -> None:
+    G, D = pair(rng)
+    for overwrite in (False, True):
+        with runs.begin(tmp_path / "run", config_for(G, D), generator=G, discriminator=D, overwrite=overwrite) as run:
+            assert locks.holder(tmp_path / "run" / ".lock") is not None
+            with run.writing():
+                pass
+            assert locks.holder(tmp_path / "run" / ".lock") is not None
+        assert everything_under(tmp_path) == [
+            "run",
+            *(f"run/{name}" for name in ("config.json", "discriminator.safetensors", "generator.safetensors")),
+        ]
 
 
 def test_existing_folders(tmp_path: Path, rng: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from saddlegan.metrics._modes import ModeMetrics, frechet_distance, mode_metrics
 from saddlegan.results import Step
 from saddlegan.workbench import cli
 from saddlegan.workbench.data import sources, synthetic
+from saddlegan.workbench.locks import holder
 from saddlegan.workbench.runs import checkpoints
 from saddlegan.workbench.runs import folder as runs
 from saddlegan.workbench.training import loop
@@ -427,3 +428,29 @@ def test_few_modes_take_the_narrow_pair() -> None:
     ring = sources.load("ring", n_samples=50)
     assert max(defaults_for(ring, "primal-dual")["hidden"]) < max(wide)
     assert defaults_for(ring, "primal-dual", "collapsed:1").get("hidden", wide) == wide
+
+
+@pytest.mark.slow  # starts two trainings
+def test_a_run_that_trains_is_not_resumed_judged_or_replaced(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src"), "OMP_NUM_THREADS": "1"}
+    saddlegan = [sys.executable, "-c", "from saddlegan.workbench.cli import main; main()"]
+    options = ["--steps", "100000", "--checkpoint-every", "50", "--metrics-every", "50", "--out", str(run)]
+    first = subprocess.Popen(
+        [*saddlegan, "train", "ring", *SMALL, *options], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert first.stdout is not None
+    try:
+        while not first.stdout.readline().startswith("step 50/"):
+            assert first.poll() is None
+        for words in (["train", "--resume"], ["certify"], ["train", "ring", "--overwrite", "--out"]):
+            done = subprocess.run([*saddlegan, *words, str(run)], capture_output=True, text=True, env=environment)
+            assert done.returncode == 2, done.stderr
+            assert f"is being written by process {first.pid} on " in done.stderr
+            assert done.stderr.count("\n") == 1
+    finally:
+        first.kill()
+        first.communicate()
+    metrics = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().split("\n")[:-1]]
+    assert metrics == sorted(set(metrics))
+    assert holder(run / ".lock") is None

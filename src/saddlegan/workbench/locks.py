@@ -7,6 +7,7 @@ comes next takes that over. Where the system or the disk knows no `flock`, nothi
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import socket
@@ -36,30 +37,45 @@ class HeldError(Exception):
         self.holder = holder
 
 
+@dataclasses.dataclass
+class Lock:
+    """A lock that is held.
+
+    Attributes:
+        path: its file; set it where the folder around it is renamed.
+        descriptor: the open file.
+    """
+
+    path: Path
+    descriptor: int
+
+
 @contextlib.contextmanager
-def lock(path: Path, *, wait: bool = False) -> Iterator[None]:
+def lock(path: Path, *, wait: bool = False, signed: bool = True) -> Iterator[Lock]:
     """Hold the lock that a file stands for; the file is removed at the end.
 
     Args:
         path: the file; made if missing.
         wait: until another holder lets go, instead of refusing.
+        signed: write the holder's name into the file.
 
     Raises:
         HeldError: another process, or another part of this one, holds it.
         OSError: the file cannot be made.
     """
-    descriptor = _taken(path, wait=wait)
+    held = Lock(path, _taken(path, wait=wait))
     try:
-        with contextlib.suppress(OSError):  # a full disk: the lock itself needs no byte
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        yield
+        if signed:
+            with contextlib.suppress(OSError):  # a full disk: the lock itself needs no byte
+                os.ftruncate(held.descriptor, 0)
+                os.pwrite(held.descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        yield held
     finally:
         # removed while it is held: whoever waits for it sees that the name is gone and makes a new one
         with contextlib.suppress(OSError):
-            if _is_at(descriptor, path):
-                path.unlink()
-        os.close(descriptor)
+            if _is_at(held.descriptor, held.path):
+                held.path.unlink()
+        os.close(held.descriptor)
 
 
 def holder(path: Path) -> str | None:

@@ -54,7 +54,15 @@ def judge(opened: OpenRun, *, objective: str, lams: Sequence[float], norm: Norm,
         norm: distance of the proximal term.
         search: settings of the searches.
         seed: of splits, batches and perturbations.
+
+    Raises:
+        RunError: the run is being written by another process.
     """
+    with opened.run.writing():  # a training that goes on would put a new D beside an old G
+        return _judge(opened, objective, lams, norm, search, seed)
+
+
+def _judge(opened: OpenRun, objective: str, lams: Sequence[float], norm: Norm, search: Search, seed: int) -> Spectrum:
     run, game = opened.run, opened.game_of(objective)
     X = opened.rows(game)
     ladder = sorted({0.0, *lams, math.inf})

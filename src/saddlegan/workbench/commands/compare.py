@@ -47,10 +47,10 @@ def compare(
 
 
 def _compare(runs: Sequence[Run], out: Path) -> None:
+    from saddlegan.workbench.files import write_atomic
     from saddlegan.workbench.report.figures import training as training_figures
     from saddlegan.workbench.report.sections import trained
     from saddlegan.workbench.runs.certificate import read_solution
-    from saddlegan.workbench.runs.folder import write_atomic
 
     lines: dict[str, list[dict[str, Any]]] = {}
     models: dict[str, str] = {}

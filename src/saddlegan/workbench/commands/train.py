@@ -145,14 +145,14 @@ def train(
     words += options.table_words(table)
     words += ["--skip-bad"] if skip_bad else []
     config = config_of(session, data, command_line=shlex.join([*words, "--out", str(out)]))
-    run = runs.start(
+    with runs.begin(
         out,
         config,
         generator=session.generators()[0],
         discriminator=session.discriminators()[0],
         overwrite=overwrite,
-    )
-    _train(run, session, data, callbacks=callbacks, watched=watched, tensorboard=tensorboard)
+    ) as run:
+        _train(run, session, data, callbacks=callbacks, watched=watched, tensorboard=tensorboard)
 
 
 def parse_settings(words: list[str]) -> dict[str, Any]:
@@ -185,12 +185,13 @@ def _go_on(path: Path, *, at: int | None, stop_when: str | None, tensorboard: bo
     run = Run.open(path)
     if run.config.command != "train":
         raise InputError(f"`resume` must name a training run; {path} was made by `saddlegan {run.config.command}`")
-    data = sources.load_spec(run.config.data)
-    session = Session(make_recipe(**run.config.options), data)
-    done = loop.resume(session, run, fingerprint=loop.fingerprint(run), at=at)
-    console.say(f"resuming at step {done:,} of {session.recipe.steps:,}")
-    watched = _watched(session, data)
-    _train(run, session, data, callbacks=_callbacks(stop_when), watched=watched, tensorboard=tensorboard)
+    with run.writing():
+        data = sources.load_spec(run.config.data)
+        session = Session(make_recipe(**run.config.options), data)
+        done = loop.resume(session, run, fingerprint=loop.fingerprint(run), at=at)
+        console.say(f"resuming at step {done:,} of {session.recipe.steps:,}")
+        watched = _watched(session, data)
+        _train(run, session, data, callbacks=_callbacks(stop_when), watched=watched, tensorboard=tensorboard)
 
 
 def _callbacks(stop_when: str | None) -> list[Any]:

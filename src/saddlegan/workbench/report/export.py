@@ -10,8 +10,9 @@ import numpy as np
 
 from saddlegan.errors import InputError
 from saddlegan.workbench.data.spec import DataSpec
+from saddlegan.workbench.files import write_atomic
 from saddlegan.workbench.report.figures import pictures
-from saddlegan.workbench.runs.folder import Run, write_atomic
+from saddlegan.workbench.runs.folder import Run
 
 Writer = Callable[[np.ndarray, DataSpec], bytes]
 PREVIEW = 100  # samples in a run's samples.png

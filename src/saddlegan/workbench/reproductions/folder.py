@@ -18,11 +18,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from saddlegan import __version__
 from saddlegan.errors import InputError, RunError
 from saddlegan.results import plain
+from saddlegan.workbench.files import write_atomic
 from saddlegan.workbench.report import html
 from saddlegan.workbench.report.scene import Section
 from saddlegan.workbench.reproductions.finding import Experiment, Finding
 from saddlegan.workbench.reproductions.work import Work
-from saddlegan.workbench.runs.folder import write_atomic
 
 RESULT = "result.json"
 UNFINISHED = "unfinished.json"  # the setting, until there is a result

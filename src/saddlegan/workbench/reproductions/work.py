@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from saddlegan.errors import RunError
-from saddlegan.workbench.runs.folder import write_atomic
+from saddlegan.workbench.files import write_atomic
 
 Part = dict[str, np.ndarray]
 SECONDS = "seconds-taken"

@@ -74,12 +74,13 @@ def add(run: Run, key: str, value: Any) -> None:
         value: results, arrays or plain JSON.
 
     Raises:
-        RunError: the file is damaged, or cannot be written.
+        RunError: the file is damaged, cannot be written, or the run is being written by another process.
     """
-    found = run.read_json(NAME) if run.has(NAME) else {}
-    if not isinstance(found, dict):
-        raise RunError(f"{run.path / NAME} is damaged: it must hold a JSON object")
-    run.write_json(NAME, {**found, key: value})
+    with run.writing():
+        found = run.read_json(NAME) if run.has(NAME) else {}
+        if not isinstance(found, dict):
+            raise RunError(f"{run.path / NAME} is damaged: it must hold a JSON object")
+        run.write_json(NAME, {**found, key: value})
 
 
 def _read(run: Run) -> _File:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from saddlegan.errors import CheckpointError
+from saddlegan.errors import CheckpointError, RunError
+from saddlegan.workbench import files
 
 MAGIC = b"saddlegan-checkpoint 1 "
 HEADER = len(MAGIC) + 64 + 1
@@ -49,23 +48,18 @@ def write(folder: Path, step: int, state: Mapping[str, Any], *, fingerprint: str
     # one entry only: safetensors writes several in no fixed order, and the same state must give the same bytes
     body = save(tensors, metadata={"run": json.dumps({"step": step, "fingerprint": fingerprint, "tree": tree})})
     target = folder / f"step-{step:09d}.ckpt"
-    partial = folder / f".{target.name}.{secrets.token_hex(4)}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with files.atomic(target, sync=True) as file:
             file.write(MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n")
             file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-        _sync(folder)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise CheckpointError(f"cannot write {target}: {error.strerror or error}") from error
+    except RunError as error:
+        raise CheckpointError(str(error)) from error
     for old in list_steps(folder)[:-keep]:
         path_of(folder, old).unlink(missing_ok=True)
-    for stray in folder.glob(".*.partial"):
-        stray.unlink(missing_ok=True)
+    files.sweep_folder(folder)
     return target
 
 
@@ -156,16 +150,6 @@ def _unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if "tuple" in value:
         return tuple(_unpack(entry, tensors) for entry in value["tuple"])
     return {_unpack(key, tensors): _unpack(entry, tensors) for key, entry in value["items"]}
-
-
-def _sync(folder: Path) -> None:
-    """Make the new name itself durable, where the system allows a folder to be opened."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def fingerprint_of(config: Mapping[str, Any]) -> str:

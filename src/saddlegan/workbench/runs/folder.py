@@ -5,7 +5,7 @@
 
 `create` stages a complete run beside its destination and renames it into place. `start` does the same with the first
 files of a long training and hands back the `Run`, which then grows: every later file is replaced atomically, and
-metrics are appended line by line.
+metrics are appended line by line. Who writes more than one file holds the run's lock, `Run.writing`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import secrets
 import shutil
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from torch import nn
 
 from saddlegan.errors import InputError, RunError
 from saddlegan.results import plain
+from saddlegan.workbench import files, locks
+from saddlegan.workbench.files import LOCK, named, write_atomic
 from saddlegan.workbench.runs.config import RunConfig, read_config
 from saddlegan.workbench.runs.players import draw_latents, load_network, state_bytes
 
@@ -42,6 +44,7 @@ OWN_FILES = frozenset(
         "explorer.html",
         "checkpoint",
         "tensorboard",
+        LOCK,
     }
 )
 
@@ -67,8 +70,35 @@ class Run:
         """
         folder = Path(path)
         if not folder.is_dir():
+            left = files.moved_away(folder)
+            if left is not None:
+                raise RunError(
+                    f"{folder} was being replaced when the command was killed: {left} holds it; rename that back"
+                )
             raise RunError(f"{folder} is not a run folder: {'a file' if folder.exists() else 'nothing'} is there")
         return cls(folder, read_config(folder / "config.json"))
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the run's lock, so that nobody else trains, judges or replaces it; a block within a block is free.
+
+        A lock belongs to its process: one that was killed leaves none behind. What it left half-written is removed.
+
+        Raises:
+            RunError: another process holds it; the message names that.
+        """
+        with named(self.path):
+            key = _key(self.path)
+            if _HELD.get(key) == threading.get_ident():
+                yield
+                return
+            try:
+                with locks.lock(self.path / LOCK):
+                    files.sweep_folder(self.path)
+                    with _holding(key):
+                        yield
+            except locks.HeldError as other:
+                raise RunError(_busy(self.path, other.holder)) from other
 
     def load_generator(self) -> nn.Module:
         """Build G with its saved weights, on the CPU, in evaluation mode.
@@ -172,7 +202,7 @@ class Run:
             RunError: the line cannot be written.
         """
         line = json.dumps(plain(row)) + "\n"
-        with _named(self.path / "metrics.jsonl"), (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        with named(self.path / "metrics.jsonl"), (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(line)
 
     def rewrite_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -188,7 +218,7 @@ class Run:
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
-        with _named(path, "read"):
+        with named(path, "read"):
             lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
         rows: list[dict[str, Any]] = []
         for number, line in enumerate(lines, 1):
@@ -226,27 +256,78 @@ def create(
     Raises:
         RunError: `path` exists, or cannot be written.
     """
+    with _staged(path, config, generator=generator, discriminator=discriminator, overwrite=overwrite) as run:
+        yield run
+
+
+@contextlib.contextmanager
+def begin(
+    path: str | Path,
+    config: RunConfig,
+    *,
+    generator: nn.Module,
+    discriminator: nn.Module | None,
+    overwrite: bool = False,
+) -> Iterator[Run]:
+    """Create a run at once, as `start` does, and hold its lock until the block ends: nobody can step in between.
+
+    Args:
+        path: the run folder to make.
+        config: what becomes `config.json`.
+        generator: G at the start.
+        discriminator: D at the start, or None.
+        overwrite: replace an existing saddlegan run.
+
+    Yields:
+        The run, at its final place.
+
+    Raises:
+        RunError: `path` exists, or cannot be written.
+    """
+    with contextlib.ExitStack() as held:
+        with _staged(path, config, generator=generator, discriminator=discriminator, overwrite=overwrite, held=held):
+            pass
+        yield Run(Path(path), config)
+
+
+@contextlib.contextmanager
+def _staged(
+    path: str | Path,
+    config: RunConfig,
+    *,
+    generator: nn.Module,
+    discriminator: nn.Module | None,
+    overwrite: bool,
+    held: contextlib.ExitStack | None = None,
+) -> Iterator[Run]:
+    """`create`; the lock of the new run goes on in `held` if given."""
     target = check_destination(path, overwrite=overwrite)
     missing = [parent for parent in target.parents if not parent.exists()]
-    stage = target.parent / f".{target.name}.{secrets.token_hex(4)}.partial"
-    try:
-        with _named(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            stage.mkdir()
-        run = Run(stage, config)
-        run.write_text("config.json", config.model_dump_json(indent=1) + "\n")
-        run.save_generator(generator)
-        if discriminator is not None:
-            run.save_discriminator(discriminator)
-        yield run
-        with _named(target):
-            _swap(stage, check_destination(target, overwrite=overwrite))
-    except BaseException:
-        shutil.rmtree(stage, ignore_errors=True)
-        for parent in missing:
-            with contextlib.suppress(OSError):
-                parent.rmdir()
-        raise
+    stage = files.hidden_name(target, files.PARTIAL)
+    with contextlib.ExitStack() as stack:
+        try:
+            with named(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                stage.mkdir()
+                lock = stack.enter_context(locks.lock(stage / LOCK))
+                stack.enter_context(_holding(_key(stage)))
+            run = Run(stage, config)
+            run.write_text("config.json", config.model_dump_json(indent=1) + "\n")
+            run.save_generator(generator)
+            if discriminator is not None:
+                run.save_discriminator(discriminator)
+            yield run
+            with named(target):
+                _swap(stage, check_destination(target, overwrite=overwrite))
+            lock.path = target / LOCK
+        except BaseException:
+            shutil.rmtree(stage, ignore_errors=True)
+            for parent in missing:
+                with contextlib.suppress(OSError):
+                    parent.rmdir()
+            raise
+        if held is not None:
+            held.push(stack.pop_all())
 
 
 def start(
@@ -272,13 +353,12 @@ def start(
     Raises:
         RunError: `path` exists, or cannot be written.
     """
-    with create(path, config, generator=generator, discriminator=discriminator, overwrite=overwrite):
-        pass
-    return Run(Path(path), config)
+    with begin(path, config, generator=generator, discriminator=discriminator, overwrite=overwrite) as run:
+        return run
 
 
 def check_destination(path: str | Path, *, overwrite: bool) -> Path:
-    """Refuse a destination that holds something, before any work is done for it.
+    """Refuse a destination that holds something, before any work is done for it; remove what killed commands left.
 
     Args:
         path: where a run folder is to be made.
@@ -288,10 +368,11 @@ def check_destination(path: str | Path, *, overwrite: bool) -> Path:
         The resolved path.
 
     Raises:
-        RunError: a file, the working folder, a foreign folder, or a run without `overwrite`.
+        RunError: a file, the working folder, a foreign folder, a run without `overwrite`, or one that is being written.
     """
-    with _named(Path(path)):
+    with named(Path(path)):
         target = Path(path).resolve()
+        files.sweep(target)
         if not target.exists():
             return target
         if not target.is_dir():
@@ -299,8 +380,11 @@ def check_destination(path: str | Path, *, overwrite: bool) -> Path:
         if Path.cwd().is_relative_to(target):
             raise RunError(f"`out` must not be the working folder, got {path}; name a new folder in it")
         names = {entry.name for entry in target.iterdir()}
-    if not names:
+        holder = locks.holder(target / LOCK)
+    if not names - {LOCK}:
         return target
+    if holder is not None:
+        raise RunError(_busy(Path(path), holder))
     if not overwrite:
         raise RunError(f"`out` must be a new folder, but {path} exists; choose another path or pass --overwrite")
     try:
@@ -315,40 +399,35 @@ def check_destination(path: str | Path, *, overwrite: bool) -> Path:
     return target
 
 
-def write_atomic(path: Path, content: bytes) -> Path:
-    """Write a file beside its destination and rename it into place; on any error nothing is left.
-
-    Raises:
-        RunError: the file cannot be written; the message names it and the cause.
-    """
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    with _named(path):
-        try:
-            partial.write_bytes(content)
-            partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-    return path
-
-
 def _swap(stage: Path, target: Path) -> None:
-    if not target.exists():
-        stage.rename(target)
-        return
-    old = target.with_name(f".{target.name}.{secrets.token_hex(4)}.old")
-    target.rename(old)
-    try:
-        stage.rename(target)
-    except BaseException:
-        old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    """Give a staged run its name; one that has it is exchanged, unless somebody writes it, and removed."""
+    with contextlib.ExitStack() as stack:
+        if target.exists():
+            try:
+                stack.enter_context(locks.lock(target / LOCK))
+            except locks.HeldError as other:
+                raise RunError(_busy(target, other.holder)) from other
+        old = files.replace_folder(stage, target)
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+_HELD: dict[tuple[int, int], int] = {}  # folders whose lock this process holds, by device and inode, and the thread
+
+
+def _key(folder: Path) -> tuple[int, int]:
+    found = folder.stat()  # keeps through a rename
+    return found.st_dev, found.st_ino
 
 
 @contextlib.contextmanager
-def _named(path: Path, verb: str = "write") -> Iterator[None]:
+def _holding(key: tuple[int, int]) -> Iterator[None]:
+    _HELD[key] = threading.get_ident()
     try:
         yield
-    except OSError as error:
-        raise RunError(f"cannot {verb} {path}: {error.strerror or error}") from error
+    finally:
+        del _HELD[key]
+
+
+def _busy(path: Path, holder: str) -> str:
+    return f"{path} is being written by {holder}; wait until it is done, or end that first"

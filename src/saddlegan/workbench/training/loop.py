@@ -135,6 +135,9 @@ def train(
 
     Returns:
         How it ended.
+
+    Raises:
+        RunError: another process writes the run.
     """
     recipe = session.recipe
     started = time.perf_counter()
@@ -150,7 +153,7 @@ def train(
         run.save_discriminator(session.discriminators()[0])
 
     reason, caught = "done", _Caught()
-    with _signals(caught):
+    with run.writing(), _signals(caught):
         if session.steps_done == 0:
             save_checkpoint()
         while session.steps_done < recipe.steps:
@@ -190,6 +193,8 @@ def train(
 
 def resume(session: Session, run: Run, *, fingerprint: str, at: int | None = None) -> int:
     """Bring a session to the run's newest checkpoint, or that of step `at`; drop what the run wrote after it.
+
+    Call it within `run.writing()`, so that nobody else writes between it and `train`.
 
     Returns:
         Steps done at the checkpoint.
