@@ -265,3 +265,22 @@ def test_bad_arguments_are_named(arguments, message):
 def test_probabilities_are_asked_for(draw):
     with pytest.raises(InputError, match="probabilities"):
         metrics.inception_like(real=draw.standard_normal((20, 3)), generated=draw.standard_normal((20, 3)))
+
+
+def test_a_classifier_is_kept_and_read_back_only_for_the_same_rows(tmp_path):
+    draw = np.random.default_rng(0)
+    X = draw.standard_normal((60, 5)).astype(np.float32)
+    y = X[:, 0] > 0
+    first = metrics.features.Classifier.fit(X, y, epochs=2, cache=tmp_path)
+    (kept,) = tmp_path.iterdir()
+    before = kept.stat().st_mtime_ns
+    again = metrics.features.Classifier.fit(X, y, epochs=2, cache=tmp_path)
+    assert kept.stat().st_mtime_ns == before
+    assert again.accuracy == first.accuracy
+    np.testing.assert_array_equal(again.probabilities(X), first.probabilities(X))
+    metrics.features.Classifier.fit(X, ~y, epochs=2, cache=tmp_path)
+    metrics.features.Classifier.fit(X, y, epochs=3, cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+    kept.write_bytes(b"nothing")
+    with pytest.raises(DataError, match="is no classifier"):
+        metrics.features.Classifier.fit(X, y, epochs=2, cache=tmp_path)

@@ -6,13 +6,17 @@ network, so no distance of theirs may be compared with published FIDs.
 
 from __future__ import annotations
 
+import hashlib
 import math
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,6 +25,7 @@ from saddlegan.checks import RandomState
 from saddlegan.errors import DataError, InputError
 
 WIDTHS = (16, 32, 64)  # channels of the convolutions, each of stride 2
+FORMAT = 1  # of what a classifier is and how it is trained: raise it when that changes
 SMALLEST_SIDE = 2  # no convolution of stride 2 below it
 
 
@@ -109,6 +114,7 @@ class Classifier(nn.Module):
         epochs: int = 20,
         batch_size: int = 64,
         device: torch.device | str | None = None,
+        cache: str | Path | None = None,
     ) -> Classifier:
         """Train by cross-entropy with Adam on four fifths of the rows; the rest gives `accuracy`.
 
@@ -120,12 +126,16 @@ class Classifier(nn.Module):
             epochs: passes over the rows.
             batch_size: rows a step.
             device: where to train and stay; the CPU if None.
+            cache: folder of trained classifiers: one that was trained on the same rows and labels in the same way is
+                read from there, a new one is kept there. A source of randomness that moves on, in place of a seed, is
+                never the same way.
 
         Returns:
             The classifier, in evaluation mode.
 
         Raises:
             InputError: labels that do not fit the rows, fewer than 2 classes, or fewer than 10 rows.
+            DataError: the cache holds something else under the classifier's name.
 
         Example:
             >>> x = np.random.default_rng(0).standard_normal((200, 2))
@@ -142,6 +152,9 @@ class Classifier(nn.Module):
         names, targets = np.unique(labels, return_inverse=True)
         if len(names) < 2:
             raise InputError("`y` must hold at least 2 classes")
+        epochs, batch_size = checks.count("epochs", epochs), checks.count("batch_size", batch_size)
+        way = (image_shape, random_state, epochs, batch_size)
+        path = None if cache is None or not isinstance(random_state, int) else _cache_path(cache, rows, labels, way)
         draw = checks.generator(random_state)
         order = torch.randperm(len(rows), generator=draw)
         held, used = order[: len(rows) // 5], order[len(rows) // 5 :]
@@ -155,10 +168,12 @@ class Classifier(nn.Module):
                 raise InputError(f"`image_shape` must have {d} values, got {shape}")
             body = _ConvolutionBody(shape, draw)
         found = cls(body, _linear(64, len(names), draw), tuple(names.tolist()), center, scale).to(device)
+        if path is not None and path.is_file():
+            return _read(found, path)
         target = torch.as_tensor(targets).to(device)
         optimizer = torch.optim.Adam(found.parameters(), lr=1e-3)
-        for _ in range(checks.count("epochs", epochs)):
-            for batch in used[torch.randperm(len(used), generator=draw)].split(checks.count("batch_size", batch_size)):
+        for _ in range(epochs):
+            for batch in used[torch.randperm(len(used), generator=draw)].split(batch_size):
                 optimizer.zero_grad()
                 loss = functional.cross_entropy(found.head(found(rows[batch].to(device))), target[batch])
                 loss.backward()
@@ -166,6 +181,8 @@ class Classifier(nn.Module):
         found.eval().requires_grad_(False)
         right = found.probabilities(rows[held]).argmax(1) == targets[held.numpy()]
         found.accuracy = float(right.mean())
+        if path is not None:
+            _keep(found, path)
         return found
 
     def forward(self, x: Tensor) -> Tensor:
@@ -175,6 +192,33 @@ class Classifier(nn.Module):
         """Probabilities (n, classes) of rows, an array or a tensor; hand this to `inception_like` as `features`."""
         with torch.no_grad():
             return self.head(self(torch.as_tensor(rows).to(self.center))).softmax(1).cpu().double().numpy()
+
+
+def _cache_path(cache: str | Path, rows: Tensor, labels: np.ndarray, way: tuple[Any, ...]) -> Path:
+    """Where the classifier of these rows, labels and settings lies: the name is a hash of them all."""
+    seen = hashlib.sha256(repr((tuple(rows.shape), labels.dtype.str, way, FORMAT)).encode())
+    for block in rows.split(4096):
+        seen.update(block.numpy().tobytes())
+    seen.update(repr(labels.tolist()).encode())
+    return Path(cache) / f"classifier-{seen.hexdigest()[:20]}.safetensors"
+
+
+def _keep(found: Classifier, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in found.state_dict().items()}
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    save_file(state, str(partial), metadata={"accuracy": repr(found.accuracy)})
+    partial.replace(path)  # whole or not at all: others may read it
+
+
+def _read(found: Classifier, path: Path) -> Classifier:
+    try:
+        with safe_open(str(path), framework="pt") as kept:
+            found.load_state_dict({name: kept.get_tensor(name) for name in kept.keys()})  # noqa: SIM118 (no mapping)
+            found.accuracy = float(kept.metadata()["accuracy"])
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is no classifier of this shape; delete it ({str(error).splitlines()[0]})") from error
+    return found.eval().requires_grad_(False)
 
 
 def from_file(path: str | Path) -> nn.Module:

@@ -189,7 +189,7 @@ def stability(work: Work) -> Finding:
     """Every rule on V and on V_lam, from the exact pair, slightly moved."""
     eta, variances = 3.0, (4.0, 0.25) if not work.full else (4.0, 1.0, 0.25)
     lam, rate = 1.0 / eta, 0.02
-    steps = 2_000 if work.full else 300
+    steps = 1_000 if work.full else 300
     ratios = (0.2, 1.0, 4.0) if work.full else (1.0,)
     ends: dict[str, list[float]] = {}
     shown: dict[str, np.ndarray] = {}
@@ -364,7 +364,7 @@ EXPERIMENTS = (
         "A Stackelberg equilibrium that is not Nash is a stable limit point of 1,many-descent-ascent, not of 1,1.",
         f"{SLIDES}, after Jin et al., ICML 2020",
         one_many,
-        5,
+        3,
     ),
     Experiment(
         "stability",
@@ -372,6 +372,6 @@ EXPERIMENTS = (
         "Proximal equilibria are stable limit points of every alternating gradient method on V_lambda.",
         SLIDES,
         stability,
-        5,
+        3,
     ),
 )

@@ -44,15 +44,15 @@ class Pictures:
         """(h, w) or (h, w, c) of a row."""
         return (self.side, self.side) if self.channels == 1 else (self.side, self.side, self.channels)
 
-    def classifier(self, *, epochs: int = 15) -> Classifier:
-        """A classifier trained on the labels of `train`.
+    def classifier(self, cache: Path | None) -> Classifier:
+        """A classifier trained on the labels of `train`, kept in the folder `cache`.
 
         Raises:
             DataError: there are no labels.
         """
         if self.labels is None:
             raise DataError(f"{self.name} has no labels: save them beside the images in a .npz as {LABELS[0]!r}")
-        return Classifier.fit(self.train, self.labels, image_shape=self.shape, random_state=0, epochs=epochs)
+        return Classifier.fit(self.train, self.labels, image_shape=self.shape, random_state=0, cache=cache)
 
 
 def load(source: str | None, *, side: int | None = None) -> Pictures:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from saddlegan.errors import InputError
-from saddlegan.workbench.reproductions import convexity, dynamics, equilibria, primal_dual
+from saddlegan.workbench.reproductions import convexity, dynamics, equilibria, models, primal_dual, trained
 from saddlegan.workbench.reproductions.finding import Experiment
 
+PAPERS = (convexity, models, equilibria, dynamics, trained, primal_dual)
 EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment
-    for experiment in (*convexity.EXPERIMENTS, *equilibria.EXPERIMENTS, *dynamics.EXPERIMENTS, *primal_dual.EXPERIMENTS)
+    experiment.name: experiment for paper in PAPERS for experiment in paper.EXPERIMENTS
 }
 
 
