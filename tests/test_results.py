@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 
@@ -6,9 +7,9 @@ import pytest
 import torch
 
 import saddlegan
-from saddlegan import Certificate, Solution, Status, Step
+from saddlegan import Certificate, Solution, Status, Step, certify, metrics
 from saddlegan.errors import InputError, MissingExtraError, SolveError
-from saddlegan.results import Discrepancy, as_dict
+from saddlegan.results import Discrepancy, as_dict, from_dict
 
 
 def certificate(**changes):
@@ -57,6 +58,55 @@ def test_results_are_frozen_one_line_and_plain_json(result):
     assert "\n" not in repr(result)
     again = json.loads(json.dumps(as_dict(result), allow_nan=False))
     assert set(again) >= {name for name in ("value", "stats", "witness") if hasattr(result, name)}
+    assert as_dict(from_dict(type(result), again)) == again
+
+
+#: one of each result that holds numbers, words and results only; it comes back equal
+PLAIN = [
+    Solution(1.0, -math.inf, math.inf, Status.FEASIBLE, {"rounds": 3, "bounds": [math.inf, 1.0], "note": "none"}),
+    Step(1.0, 2.0, 3.0, {"density": 0.5}),
+    certificate(upper=2.0, stats={"curves": {"generator": [[1, 0.5]]}}),
+    Discrepancy(1.0, math.inf, [0.0, 1.0], False),
+    certify.Spectrum((0.0, math.inf), (certificate(), certificate()), 0.0, math.inf, False, "so", {}, ((0.0, 1.0),)),
+    certify.GradientNorms(0.5, 0.25),
+    certify.PathAngle((0.0, 1.0), (0.5, -0.5), (1.0, 2.0)),
+    certify.Diagnosis(("collapse",), ("The pair collapsed.",), {"modes": 1.0}, {"nash": certificate()}),
+    metrics.Measurement(1.0, 0.5, 0.1, {"better": "lower"}),
+    metrics.ModeMetrics(8, 8, 0.9, 0.98, 0.1, 1.0),
+]
+
+
+@pytest.mark.parametrize("result", PLAIN, ids=lambda result: type(result).__name__)
+def test_results_come_back_from_json(result):
+    assert from_dict(type(result), json.loads(json.dumps(as_dict(result), allow_nan=False))) == result
+
+
+def test_every_result_comes_back():
+    rooms = [saddlegan, saddlegan.fit, saddlegan.train, certify, metrics]
+    public = [getattr(room, name) for room in rooms for name in room.__all__]
+    results = {each for each in public if isinstance(each, type) and dataclasses.is_dataclass(each)}
+    # settings that are handed in, and a network beside its solution
+    assert results - {certify.Search, saddlegan.fit.TwoLayerFit} == {type(each) for each in PLAIN} - {Discrepancy}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"gap": "wide"}, "Solution.gap must be of type float, got 'wide'"),
+        ({"gap": True}, "Solution.gap must be of type float, got True"),
+        ({"status": "BEST"}, "Solution.status must be of type Status"),
+        ({"stats": [1]}, "Solution.stats"),
+        ({"colour": 1}, "unknown field 'colour'"),
+        ({"bound": None}, "Solution.bound"),
+    ],
+)
+def test_damaged_results_are_refused_by_name(change, said):
+    entries = as_dict(Solution(1.0, 1.0, 0.0, Status.OPTIMAL))
+    with pytest.raises(InputError, match=said):
+        from_dict(Solution, {**entries, **change})
+    del entries["value"]
+    with pytest.raises(InputError, match="missing 'value'"):
+        from_dict(Solution, entries)
 
 
 def test_status_says_what_to_do():

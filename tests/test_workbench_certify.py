@@ -72,7 +72,7 @@ def test_a_trained_run_is_searched_and_drawn(tmp_path: Path, capsys: pytest.Capt
     assert "Nash" in capsys.readouterr().out
     found = judged.read(run)
     assert found is not None
-    assert found.lams == [0.0, 1.0, float("inf")]
+    assert found.lams == (0.0, 1.0, float("inf"))
     assert not found.proved
     assert run.has(judged.PICTURE)
     page = (run.path / "report.html").read_text()

@@ -74,7 +74,7 @@ def test_fit_digits_writes_a_whole_run(capsys: pytest.CaptureFixture[str], tmp_p
     assert "--beta auto" in run.config.command_line
     twin = run.read_json("report.json")
     assert [section["id"] for section in twin["sections"]] == [
-        "certificate", "limits", "samples", "spectrum", "components", "witness", "data", "repeat",
+        "findings", "certificate", "limits", "samples", "spectrum", "components", "witness", "data", "repeat",
     ]  # fmt: skip
     # the witness's oracle: u^T (C_X - C_G) u on the generator's own covariance
     X, F = data.load("digits").X, run.load_generator().moments()[1].detach().numpy()  # type: ignore[operator]

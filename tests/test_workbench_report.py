@@ -15,8 +15,10 @@ from markupsafe import Markup
 from PIL import Image
 
 from browser import Page, find_chromium, open_page
+from saddlegan.certify import GradientNorms
 from saddlegan.errors import InputError, RunError
 from saddlegan.networks import MLP
+from saddlegan.results import Bound, Certificate, Status, Verdict
 from saddlegan.workbench import cli
 from saddlegan.workbench.data import sources
 from saddlegan.workbench.report import html
@@ -230,18 +232,15 @@ def test_every_fault_has_its_words() -> None:
     assert set(findings.OF_SAMPLES) <= set(findings.IN_WORDS)
 
 
-def step_of(gain: float, verdict: str, bound: str = "lower", message: str = "settled") -> equilibrium.Step:
-    return equilibrium.Step(
-        gap=gain, generator_gain=gain, discriminator_gain=-1e-3, bound=bound, verdict=verdict, standard_error=0.0,
-        status="SETTLED", message=message, stats={},
-    )  # fmt: skip
+def step_of(gain: float, verdict: Verdict, bound: Bound = "lower") -> Certificate:
+    return Certificate("proximal", gain, gain, -1e-3, bound, verdict, 0.0, Status.SETTLED)
 
 
-def judged(lams: list[float], steps: list[equilibrium.Step]) -> equilibrium.Equilibrium:
+def judged(lams: list[float], steps: list[Certificate]) -> equilibrium.Equilibrium:
+    norms = GradientNorms(1.0, 2.0)
     return equilibrium.Equilibrium(
-        sentence="", lower=0.0, upper=0.0, proved=False, norm="l2", objective="vanilla", lams=lams,
-        certificates=steps, gradient_norms={"generator": 1.0, "discriminator": 2.0},
-    )  # fmt: skip
+        tuple(lams), tuple(steps), 0.0, 0.0, False, "", gradient_norms=norms, norm="l2", objective="vanilla"
+    )
 
 
 def test_one_row_for_each_verdict_and_no_gain_below_zero() -> None:

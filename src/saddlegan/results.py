@@ -9,13 +9,16 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+import types
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from saddlegan.errors import InputError
 
+Result = TypeVar("Result")
 Bound = Literal["exact", "lower", "none"]
 Verdict = Literal["proved", "refuted", "suspected", "not refuted", "undecided"]
+NOT_FINITE = ("nan", "inf", "-inf")  # as strings in JSON, which has no such numbers
 _CLAIMS = {
     "nash": "a Nash equilibrium",
     "duality gap": "a Nash equilibrium",
@@ -262,10 +265,10 @@ def as_dict(result: Any) -> dict[str, Any]:
     """Turn a result into plain JSON types: enums by name, arrays and tensors as lists, NaN and infinity as strings.
 
     Args:
-        result: a `Solution`, `Step`, `Certificate` or `Discrepancy`.
+        result: any result of the library, such as a `Solution` or a `Certificate`; results within it are turned too.
 
     Returns:
-        A dictionary with one entry per field, and the status's message beside its name.
+        A dictionary with one entry per field, and the status's message beside its name; `from_dict` reads it.
 
     Example:
         >>> as_dict(Solution(1.0, 1.0, 0.0, Status.OPTIMAL))["status"]
@@ -275,6 +278,69 @@ def as_dict(result: Any) -> dict[str, Any]:
     if isinstance(getattr(result, "status", None), Status):
         entries["message"] = result.status.value
     return entries
+
+
+def from_dict(kind: type[Result], entries: object) -> Result:
+    """Read what `as_dict` wrote, field by field as the class declares them.
+
+    Args:
+        kind: the result's class.
+        entries: the dictionary. What was an array or a tensor stays a list.
+
+    Raises:
+        InputError: no such result: a field is missing, unknown, or of another type; the message names it.
+
+    Example:
+        >>> from_dict(Solution, as_dict(Solution(1.0, -math.inf, math.inf, Status.FEASIBLE)))
+        Solution(value=1, bound=-inf, gap=inf, status=FEASIBLE)
+    """
+    return _read(kind, entries, kind.__name__)
+
+
+def _read(kind: Any, value: Any, place: str) -> Any:
+    origin, parts = get_origin(kind), get_args(kind)
+    if kind is float and (value in NOT_FINITE or (isinstance(value, (int, float)) and not isinstance(value, bool))):
+        return float(value)
+    if kind in (int, bool, str) and type(value) is kind:
+        return value
+    if kind is Status and isinstance(value, str) and value in Status.__members__:
+        return Status[value]
+    if origin is Literal and value in parts:
+        return value
+    if origin is tuple and isinstance(value, (list, tuple)):
+        kinds = [parts[0]] * len(value) if parts[-1] is Ellipsis else parts
+        if len(kinds) == len(value):
+            return tuple(_read(*pair, f"{place}[{i}]") for i, pair in enumerate(zip(kinds, value, strict=True)))
+    if origin is Mapping and isinstance(value, Mapping):
+        return {key: _read(parts[1], entry, f"{place}.{key}") for key, entry in value.items()}
+    if origin in (types.UnionType, Union):
+        return None if value is None else _read(parts[0], value, place)
+    if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+        return _read_fields(kind, value, place)
+    declared = origin is not None or kind in (int, float, bool, str, Status) or dataclasses.is_dataclass(kind)
+    if not declared:  # anything goes, and tensors
+        return _finite_or_not(value)
+    wanted = kind.__name__ if isinstance(kind, type) else str(kind)
+    raise InputError(f"{place} must be of type {wanted}, got {value!r}")
+
+
+def _read_fields(kind: Any, entries: Mapping[str, Any], place: str) -> Any:
+    hints, fields = get_type_hints(kind), {field.name: field for field in dataclasses.fields(kind)}
+    strange = sorted(entries.keys() - fields.keys() - {"message"})
+    needed = {name for name, field in fields.items() if field.default is field.default_factory is dataclasses.MISSING}
+    if strange or needed - entries.keys():
+        fault = f"unknown field {strange[0]!r}" if strange else f"missing {sorted(needed - entries.keys())[0]!r}"
+        raise InputError(f"{place}: {fault}")
+    return kind(**{n: _read(hints[n], entry, f"{place}.{n}") for n, entry in entries.items() if n in fields})
+
+
+def _finite_or_not(value: Any) -> Any:
+    """Plain JSON with the numbers that JSON has no word for put back."""
+    if isinstance(value, Mapping):
+        return {key: _finite_or_not(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite_or_not(entry) for entry in value]
+    return float(value) if isinstance(value, str) and value in NOT_FINITE else value
 
 
 def plain(value: Any) -> Any:
@@ -289,6 +355,6 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    if isinstance(value, (Solution, Step, Certificate, Discrepancy)):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return as_dict(value)
-    return plain(value.tolist())  # numpy and torch scalars and arrays
+    return plain(value.tolist())  # type: ignore[union-attr]  # numpy and torch scalars and arrays

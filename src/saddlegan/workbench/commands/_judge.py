@@ -12,7 +12,7 @@ from saddlegan.certify import Norm, Search, Spectrum, critical_lambda, generator
 from saddlegan.errors import ObjectiveError
 from saddlegan.proximal import piecewise_linear_part
 from saddlegan.results import Status, as_dict
-from saddlegan.workbench.report.sections.equilibrium import KEY, PICTURE, before_and_after
+from saddlegan.workbench.report.sections.equilibrium import KEY, PICTURE, Equilibrium, before_and_after
 from saddlegan.workbench.runs.certificate import add
 from saddlegan.workbench.runs.opened import OpenRun
 
@@ -68,18 +68,8 @@ def _judge(opened: OpenRun, objective: str, lams: Sequence[float], norm: Norm, s
     ladder = sorted({0.0, *lams, math.inf})
     found = critical_lambda(game, X, lams=ladder, norm=norm, search=search, random_state=seed)
     norms = gradient_norms(game, X, random_state=seed)
-    entry = {
-        "sentence": found.sentence,
-        "lower": found.lower,
-        "upper": found.upper,
-        "proved": found.proved,
-        "norm": norm,
-        "objective": game.objective.name,
-        "lams": list(found.lams),
-        "certificates": [as_dict(certificate) for certificate in found.certificates],
-        "gradient_norms": {"generator": norms.generator, "discriminator": norms.discriminator},
-    }
-    add(run, KEY, entry)
+    entry = Equilibrium(**vars(found), gradient_norms=norms, norm=norm, objective=game.objective.name)
+    add(run, KEY, as_dict(entry))
     nash = found.certificates[-1]
     computed = nash.status is Status.OPTIMAL  # exactly: only a refuted pair has a deviation to show
     if (nash.verdict == "refuted" or not computed) and not math.isinf(nash.generator_gain):

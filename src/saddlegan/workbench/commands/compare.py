@@ -62,7 +62,8 @@ def _compare(runs: Sequence[Run], out: Path) -> None:
             label = run.path.name if run.path.name not in lines else str(run.path)
             lines[label], models[label] = rows, run.config.model
         elif (solution := read_solution(run)) is not None:
-            solved.append(f"{run.path}: solved, value {solution.value:.6g}, gap {solution.gap:.2g}, {solution.message}")
+            figures = f"value {solution.value:.6g}, gap {solution.gap:.2g}"
+            solved.append(f"{run.path}: solved, {figures}, {solution.status.value}")
         else:
             raise InputError(f"{run.path} has no metrics and no solution; nothing of it can be compared")
     if lines:

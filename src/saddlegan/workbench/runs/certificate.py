@@ -2,58 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from saddlegan.errors import RunError
+from saddlegan import checks
+from saddlegan.errors import InputError, RunError
+from saddlegan.results import Solution, from_dict
 from saddlegan.workbench.runs.folder import Run
 
 NAME = "certificate.json"
+FIGURES = ("beta", "primal_residual", "dual_residual")  # of a solution's `stats`: what every reader relies on
 
 
-class SolvedStats(BaseModel):
-    """The figures of a `Solution` that reports use; whatever else the solver wrote is kept."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    beta: float
-    primal_residual: float
-    dual_residual: float
-    kept: int = 0
-    total_moment: float | None = None
-    solve_seconds: float | None = None
-    moment_error: float | None = None
-    moment_latents: int | None = None
-
-
-class Solved(BaseModel):
-    """A `saddlegan.Solution` as it lies in the file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    value: float
-    bound: float
-    gap: float
-    status: str
-    message: str
-    stats: SolvedStats
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-    solution: Solved | None = None
-    spectrum: list[float] = []
-
-
-def read_solution(run: Run) -> Solved | None:
+def read_solution(run: Run) -> Solution | None:
     """The solution that a fit wrote, or None if the run was not solved.
 
     Raises:
         RunError: `certificate.json` is damaged.
     """
-    return _read(run).solution
+    found = read(run).get("solution")
+    if found is None:
+        return None
+    try:
+        solution = from_dict(Solution, found)
+        for name in FIGURES:
+            checks.number(f"solution.stats.{name}", solution.stats.get(name), least=-math.inf)
+    except InputError as error:
+        raise RunError(f"{run.path / NAME} is damaged: {error}") from error
+    return solution
 
 
 def read_spectrum(run: Run) -> list[float]:
@@ -62,7 +38,22 @@ def read_spectrum(run: Run) -> list[float]:
     Raises:
         RunError: `certificate.json` is damaged.
     """
-    return _read(run).spectrum
+    try:
+        return [checks.number("spectrum", value, least=-math.inf) for value in read(run).get("spectrum", [])]
+    except (InputError, TypeError) as error:
+        raise RunError(f"{run.path / NAME} is damaged: {error}") from error
+
+
+def read(run: Run) -> dict[str, Any]:
+    """The file's entries; none if there is no file.
+
+    Raises:
+        RunError: it does not hold a JSON object.
+    """
+    found = run.read_json(NAME) if run.has(NAME) else {}
+    if not isinstance(found, dict):
+        raise RunError(f"{run.path / NAME} is damaged: it must hold a JSON object")
+    return found
 
 
 def add(run: Run, key: str, value: Any) -> None:
@@ -77,18 +68,4 @@ def add(run: Run, key: str, value: Any) -> None:
         RunError: the file is damaged, cannot be written, or the run is being written by another process.
     """
     with run.writing():
-        found = run.read_json(NAME) if run.has(NAME) else {}
-        if not isinstance(found, dict):
-            raise RunError(f"{run.path / NAME} is damaged: it must hold a JSON object")
-        run.write_json(NAME, {**found, key: value})
-
-
-def _read(run: Run) -> _File:
-    if not run.has(NAME):
-        return _File()
-    try:
-        return _File.model_validate(run.read_json(NAME))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise RunError(f"{run.path / NAME} is damaged: {place}: {first['msg'].lower()}") from error
+        run.write_json(NAME, {**read(run), key: value})

@@ -14,9 +14,10 @@ import torch
 from saddlegan.errors import RunError
 from saddlegan.game import Game, PathNormPenalty, SecondMomentPenalty
 from saddlegan.networks import TwoLayerDiscriminator
+from saddlegan.results import Solution
 from saddlegan.workbench.data import sources
 from saddlegan.workbench.data.sources import Data
-from saddlegan.workbench.runs.certificate import Solved, read_solution
+from saddlegan.workbench.runs.certificate import read_solution
 from saddlegan.workbench.runs.config import LatentSpec
 from saddlegan.workbench.runs.folder import Run
 from saddlegan.workbench.runs.players import draw_latents
@@ -44,7 +45,7 @@ class OpenRun:
         return data_of(self.run)
 
     @functools.cached_property
-    def solution(self) -> Solved | None:
+    def solution(self) -> Solution | None:
         """What a fit proved; None for a run that was not solved."""
         return read_solution(self.run)
 
@@ -65,7 +66,7 @@ class OpenRun:
         latent = config.latent.size if config.latent.kind == "gaussian" else _sampler(config.latent, G)
         penalty_G, penalty_D = None, None
         if self.solution is not None and isinstance(D, TwoLayerDiscriminator):
-            penalty_G, penalty_D = SecondMomentPenalty(D.center), PathNormPenalty(self.solution.stats.beta)
+            penalty_G, penalty_D = SecondMomentPenalty(D.center), PathNormPenalty(self.solution.stats["beta"])
         return Game(
             G,
             D,

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import shlex
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from matplotlib.ticker import MaxNLocator
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from saddlegan.errors import RunError
+from saddlegan.certify import GradientNorms, Spectrum
+from saddlegan.errors import InputError, RunError
 from saddlegan.game import Game
+from saddlegan.results import Certificate, from_dict
 from saddlegan.workbench.report import html
 from saddlegan.workbench.report.figures import style
 from saddlegan.workbench.report.figures.pictures import tile, to_pictures
 from saddlegan.workbench.report.scene import Scene, Section
-from saddlegan.workbench.runs.certificate import NAME
+from saddlegan.workbench.runs import certificate
 from saddlegan.workbench.runs.folder import Run
 
 KEY = "equilibrium"
@@ -28,36 +29,19 @@ SHOWN = 64
 SHOWN_POINTS = 1000
 
 
-class Step(BaseModel):
-    """One rung of the ladder as it lies in the file; infinities are strings there and floats here."""
+@dataclasses.dataclass(frozen=True, repr=False, kw_only=True)
+class Equilibrium(Spectrum):
+    """The file's `equilibrium` entry: a spectrum and how it was made.
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    Attributes:
+        gradient_norms: of both players.
+        norm: distance of the proximal term.
+        objective: the zero-sum value that the pair was judged by.
+    """
 
-    gap: float
-    generator_gain: float
-    discriminator_gain: float
-    bound: str
-    verdict: str
-    standard_error: float
-    status: str
-    message: str
-    stats: dict[str, Any]
-
-
-class Equilibrium(BaseModel):
-    """The file's `equilibrium` entry."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    sentence: str
-    lower: float
-    upper: float
-    proved: bool
+    gradient_norms: GradientNorms
     norm: str
     objective: str
-    lams: list[float]
-    certificates: list[Step]
-    gradient_norms: dict[str, float]
 
 
 def read(run: Run) -> Equilibrium | None:
@@ -66,13 +50,11 @@ def read(run: Run) -> Equilibrium | None:
     Raises:
         RunError: the file is damaged.
     """
-    found = run.read_json(NAME) if run.has(NAME) else {}
-    if not isinstance(found, Mapping) or KEY not in found:
-        return None
+    found = certificate.read(run).get(KEY)
     try:
-        return Equilibrium.model_validate(found[KEY])
-    except ValidationError as error:
-        raise RunError(f"{run.path / NAME} is damaged: {error.errors()[0]['msg'].lower()}") from error
+        return None if found is None else from_dict(Equilibrium, found)
+    except InputError as error:
+        raise RunError(f"{run.path / certificate.NAME} is damaged: {error}") from error
 
 
 def in_words(lam: float) -> str:
@@ -155,20 +137,20 @@ def _rows(found: Equilibrium) -> list[tuple[str, str, str]]:
     """One row for each run of rungs with the same verdict for the same reason, then the gradients."""
     rungs = zip(found.lams, found.certificates, strict=True)
     rows = []
-    for (verdict, bound, message), same in itertools.groupby(rungs, lambda r: (r[1].verdict, r[1].bound, r[1].message)):
+    for (verdict, bound, status), same in itertools.groupby(rungs, lambda r: (r[1].verdict, r[1].bound, r[1].status)):
         lams, steps = zip(*same, strict=True)
         worst = max((step.standard_error for step in steps), default=0.0)
         error = f" (standard error of the gap at most {html.number(worst)})" if worst else ""
         gains = "; ".join(
             f"{player} {_gains([_gain(step, player) for step in steps])}" for player in ("generator", "discriminator")
         )
-        reason = f" {message[:1].upper()}{message[1:]}." if message else ""
+        reason = f" {status.value[:1].upper()}{status.value[1:]}."
         rows.append((_range(lams), verdict, f"gains: {gains}{error}; {HOW.get(bound, bound)}.{reason}"))
     norms = found.gradient_norms
     rows.append(
         (
             "gradient norms",
-            f"{html.number(norms['generator'])} / {html.number(norms['discriminator'])}",
+            f"{html.number(norms.generator)} / {html.number(norms.discriminator)}",
             f"of the generator and the discriminator on the {found.objective} value",
         )
     )
@@ -182,7 +164,7 @@ def _range(lams: Sequence[float]) -> str:
     return f"{ends[0]} to {ends[1]}"
 
 
-def _gain(step: Step, player: str) -> float:
+def _gain(step: Certificate, player: str) -> float:
     """A player's gain; rounding beside a proof is no gain."""
     gain = step.generator_gain if player == "generator" else step.discriminator_gain
     return 0.0 if step.verdict == "proved" else gain

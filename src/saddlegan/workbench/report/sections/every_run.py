@@ -111,7 +111,7 @@ def components(scene: Scene) -> Section | None:
 def _total_variance(scene: Scene, fallback: float) -> float:
     """The data's total variance as the fit measured it; without a fit, as far as the generator knows it."""
     solution = read_solution(scene.run)
-    return (solution.stats.total_moment if solution else None) or fallback
+    return (solution.stats.get("total_moment") if solution else None) or fallback
 
 
 def witness(scene: Scene) -> Section | None:

@@ -7,12 +7,12 @@ from markupsafe import Markup
 
 from saddlegan import fit
 from saddlegan.moments._second_moment import second_moment
-from saddlegan.results import Status
+from saddlegan.results import Solution, Status, as_dict
 from saddlegan.workbench.report import html
 from saddlegan.workbench.report.figures import samples as figures
 from saddlegan.workbench.report.scene import Scene, Section, thin
 from saddlegan.workbench.report.sections.every_run import WITNESS_TITLE, draw_witness
-from saddlegan.workbench.runs.certificate import Solved, read_solution, read_spectrum
+from saddlegan.workbench.runs.certificate import read_solution, read_spectrum
 from saddlegan.workbench.runs.config import RunConfig
 
 ROUNDING = 1e-9  # residuals below this share of the value are called rounding
@@ -24,20 +24,20 @@ def certificate(scene: Scene) -> Section | None:
     if solution is None:
         return None
     config = scene.run.config
-    good = solution.status in (Status.OPTIMAL.name, Status.ESTIMATED.name)
+    good = solution.status in (Status.OPTIMAL, Status.ESTIMATED)
     badge = Markup('<p class="badge {}">{} {}</p>').format(
-        "good" if good else "warn", "✓" if good else "!", _capital(solution.message)
+        "good" if good else "warn", "✓" if good else "!", _capital(solution.status.value)
     )
     parts = [badge, _what_was_solved(config, solution), _what_is_proved(config, solution), _numbers(config, solution)]
-    return Section("certificate", "Certificate", html.join(parts), solution.model_dump())
+    return Section("certificate", "Certificate", html.join(parts), as_dict(solution))
 
 
 def _capital(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def _what_was_solved(config: RunConfig, solution: Solved) -> Markup:
-    beta, size = html.number(solution.stats.beta), config.latent.size
+def _what_was_solved(config: RunConfig, solution: Solution) -> Markup:
+    beta, size = html.number(solution.stats["beta"]), config.latent.size
     if config.model == "linear":
         return Markup(
             "<p><strong>What was solved.</strong> Of all generators whose mean is within β = {} of the data's mean, "
@@ -65,7 +65,7 @@ def _what_was_solved(config: RunConfig, solution: Solved) -> Markup:
     )
 
 
-def _what_is_proved(config: RunConfig, solution: Solved) -> Markup:
+def _what_is_proved(config: RunConfig, solution: Solution) -> Markup:
     value, bound, gap, stats = solution.value, solution.bound, solution.gap, solution.stats
     relative = abs(gap) / abs(value) if value else abs(gap)
     limit = Markup(
@@ -82,31 +82,31 @@ def _what_is_proved(config: RunConfig, solution: Solved) -> Markup:
     else:
         reached = Markup(". This one has {}; the gap of {} is open.").format(html.number(value), html.number(gap))
     note = Markup("")
-    if stats.moment_error is not None and stats.moment_latents is not None:
+    if "moment_error" in stats:
         note = Markup(
             " The features' moments were estimated from {} latents: the constraint holds for the population up to {}."
-        ).format(f"{stats.moment_latents:,}", html.number(stats.moment_error))
+        ).format(f"{stats['moment_latents']:,}", html.number(stats["moment_error"]))
     return Markup("<p><strong>What is proved.</strong> {}{}{}</p>").format(limit, reached, note)
 
 
-def _numbers(config: RunConfig, solution: Solved) -> Markup:
+def _numbers(config: RunConfig, solution: Solution) -> Markup:
     stats = solution.stats
     rows = [
         ("value (primal)", html.number(solution.value), "of the generator found, in squared data units"),
         ("bound (dual)", html.number(solution.bound), "no generator that meets the constraint goes below"),
         ("gap", f"{solution.gap:.2g}", "value minus bound"),
-        ("primal residual", f"{stats.primal_residual:.2g}", "constraint minus β: zero or less means it holds"),
-        ("dual residual", f"{stats.dual_residual:.2g}", "zero or less means that the bound is valid"),
+        ("primal residual", f"{stats['primal_residual']:.2g}", "constraint minus β: zero or less means it holds"),
+        ("dual residual", f"{stats['dual_residual']:.2g}", "zero or less means that the bound is valid"),
         (
             "β",
-            html.number(stats.beta),
+            html.number(stats["beta"]),
             "the smallest feasible" if config.options.get("beta") == "auto" else "as given",
         ),
     ]
-    if stats.solve_seconds is not None:
-        rows.append(("solve", f"{1e3 * stats.solve_seconds:.3g} ms", "without reading the data"))
+    if "solve_seconds" in stats:
+        rows.append(("solve", f"{1e3 * stats['solve_seconds']:.3g} ms", "without reading the data"))
     scale = abs(solution.value) or 1.0
-    tiny = [abs(residual) <= ROUNDING * scale for residual in (stats.primal_residual, stats.dual_residual)]
+    tiny = [abs(residual) <= ROUNDING * scale for residual in (stats["primal_residual"], stats["dual_residual"])]
     note = (
         html.text("Residuals this small are rounding in the last digits of 64-bit numbers.")
         if all(tiny)
@@ -146,7 +146,7 @@ def spectrum(scene: Scene) -> Section | None:
     values = read_spectrum(scene.run)
     if solution is None or not values:
         return None
-    beta, kept, total = solution.stats.beta, solution.stats.kept, solution.stats.total_moment
+    beta, kept, total = solution.stats["beta"], solution.stats.get("kept", 0), solution.stats.get("total_moment")
     share = solution.value / total if total else 0.0
     unit = "squared pixel values" if scene.run.config.data.image_shape else "squared data units"
     png = figures.spectrum(np.asarray(values), beta=beta, kept=kept, unit=unit)
@@ -172,7 +172,7 @@ def witness(scene: Scene) -> Section | None:
     solution = read_solution(scene.run)
     if solution is None or scene.data is None:
         return None
-    beta, kept = solution.stats.beta, solution.stats.kept
+    beta, kept = solution.stats["beta"], solution.stats.get("kept", 0)
     if scene.run.config.model == "linear":
         found = fit.discrepancy(thin(scene.data.X), scene.samples, "linear")
         caption = (
