@@ -84,7 +84,7 @@ def test_runs_that_cannot_be_explored(tmp_path, capsys, staged):
     assert "not a run folder" in capsys.readouterr().err
     assert cli.run(["explore", str(staged), "--out", str(tmp_path / "page.html")]) == 0
     assert (tmp_path / "page.html").read_text() == (staged / "explorer.html").read_text()
-    with pytest.raises(RunError, match="cannot be written"):
+    with pytest.raises(RunError, match="cannot write"):
         explorer.write(Run.open(staged), tmp_path / "no" / "page.html")
     (staged / "stages.safetensors").rename(tmp_path / "stages")
     try:

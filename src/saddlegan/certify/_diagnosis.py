@@ -14,7 +14,7 @@ import torch
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from saddlegan import checks
+from saddlegan import checks, files
 from saddlegan.batch import Rows, conditions, samples, take
 from saddlegan.certify.search._measure import Data, placed, read, seed_all, untouched
 from saddlegan.checks import RandomState
@@ -91,7 +91,8 @@ class Diagnosis:
         head = "<!doctype html><html lang=en><meta charset=utf-8><title>Diagnosis</title>"
         style = "<style>body{font:16px/1.5 sans-serif;max-width:44em;margin:2em auto}td{padding:.1em 1em}</style>"
         title = html.escape(", ".join(self.faults) or "healthy")
-        pathlib.Path(path).write_text(f"{head}{style}<h1>{title}</h1>{self._repr_html_()}</html>", encoding="utf-8")
+        page = f"{head}{style}<h1>{title}</h1>{self._repr_html_()}</html>"
+        files.write(pathlib.Path(path), page.encode())
 
 
 def diagnose(

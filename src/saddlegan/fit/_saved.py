@@ -11,8 +11,6 @@ import enum
 import hashlib
 import json
 import math
-import os
-import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +22,7 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as write_tensors
 from torch import Tensor, nn
 
+from saddlegan import files
 from saddlegan.errors import InputError, InputTypeError, ModelError
 from saddlegan.networks import (
     FeatureGenerator,
@@ -141,15 +140,9 @@ def _digest(tree: Any, tensors: Mapping[str, Tensor]) -> str:
 
 
 def _write(path: Path, body: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        with partial.open("wb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        files.write(path, body)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise ModelError(f"cannot write {path}: {error.strerror or error}") from error
 
 

@@ -20,9 +20,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from saddlegan import files
 from saddlegan.errors import InputError, InputTypeError, MissingExtraError
 
 Totals = tuple[Tensor, ...]
@@ -237,14 +238,12 @@ class Journal:
     def save(self, path: Path, key: str, rows: int, totals: Totals) -> None:
         """Write the totals of the first `rows` rows; the file appears whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        staged = path.with_suffix(".part")
         tensors = {f"{i:03d}": total.contiguous() for i, total in enumerate(totals)}
-        save_file(tensors, staged, metadata={"key": key, "rows": str(rows)})
-        os.replace(staged, path)
+        files.write(path, save(tensors, metadata={"key": key, "rows": str(rows)}))
 
     def clear(self) -> None:
         """Remove the passes; the folder too if nothing else lies in it."""
-        for path in [*self.folder.glob("pass-*.safetensors"), *self.folder.glob("pass-*.part")]:
+        for path in [*self.folder.glob("pass-*.safetensors"), *self.folder.glob(".pass-*.partial")]:
             path.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()

@@ -21,6 +21,7 @@ from safetensors.numpy import load as load_tensors
 
 from saddlegan.errors import RunError
 from saddlegan.networks import LinearGenerator
+from saddlegan.workbench.files import write_atomic
 from saddlegan.workbench.report.scene import short_name, subtitle_of
 from saddlegan.workbench.runs.folder import Run
 
@@ -156,11 +157,7 @@ def write(run: Run, out: Path | None = None) -> Path:
     )
     if out is None:
         return run.write_text("explorer.html", page)
-    try:
-        out.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{out} cannot be written: {error.strerror}") from error
-    return out
+    return write_atomic(out, page.encode())
 
 
 def _packed(view: View) -> dict[str, Any]:
