@@ -27,6 +27,7 @@ from saddlegan.certify.search._measure import (
     split,
     untouched,
 )
+from saddlegan.certify.search._tails import Tails, tails_of
 from saddlegan.checks import RandomState
 from saddlegan.errors import BlindWarning, BudgetWarning, InputError
 from saddlegan.game import Game
@@ -88,7 +89,9 @@ def judge_by_search(
     """Judge by searched deviations; return the certificate and the generator's best deviation."""
     value = float(arena.held_out_value.mean())
     if not math.isfinite(value):
-        stats = {"value": value, "lam": lam, "settings": describe(arena.search)}
+        where = "minus infinity: D's outputs lie outside the objective's domain" if value < 0 else f"{value:g}"
+        doubt = f"V is {where} on the held-out samples, and no gain can be measured against it"
+        stats = {"value": value, "lam": lam, "doubt": doubt, "settings": describe(arena.search)}
         empty = _certificate(kind, math.nan, math.nan, "none", "undecided", math.nan, Status.NON_FINITE, stats)
         return empty, arena.G
     up = arena.discriminator() if discriminator is None else discriminator
@@ -97,10 +100,25 @@ def judge_by_search(
     else:
         down = arena.generator_on_proximal(lam=lam, norm=norm, known=known, cautious=not fixed_budget)
     level = arena.search.significance / tests
-    gains = {
-        name: gain_of(found.gains, value=value, tolerance=arena.search.tolerance, significance=level, slack=found.slack)
-        for name, found in (("discriminator", up), ("generator", down))
+    # a gain within a search within a search refutes nothing, and its rows are not at hand
+    tails = {
+        "discriminator": tails_of(arena, discriminator=up.player, level=level),
+        "generator": tails_of(arena, generator=down.player, level=level) if math.isinf(lam) else Tails(),
     }
+    plain, gains = (
+        {
+            name: gain_of(
+                found.gains,
+                value=value,
+                tolerance=arena.search.tolerance,
+                significance=level,
+                slack=found.slack + weight * tails[name].slack,
+            )
+            for name, found in (("discriminator", up), ("generator", down))
+        }
+        for weight in (0.0, 1.0)
+    )
+    uncertain = [tails[name].doubt for name in gains if plain[name].significant and not gains[name].significant]
     total = gain_of(up.gains + down.gains, value=value, tolerance=0.0, significance=level)
     growth = up.growth + down.growth
     settled = (
@@ -128,7 +146,7 @@ def judge_by_search(
     if refuted:
         verdict = "refuted"
     elif not finite:
-        verdict, doubt = "undecided", "a gain is not finite"
+        verdict, doubt = "undecided", "a deviation's value is infinite or NaN, so that no gain was measured"
     elif suspicious:
         verdict = "suspected"
     elif blind is not None:
@@ -137,6 +155,9 @@ def judge_by_search(
         verdict, doubt = "undecided", f"an inner search from fewer than {FAR_RESTARTS} starts cannot be trusted"
     elif failed:
         verdict, doubt = "undecided", "the measured gap is negative, so a search failed"
+    elif uncertain:
+        doubt = uncertain[0] or "the gain's rows are skewed, and too few for its standard error to be trusted"
+        verdict = "undecided"
     elif not settled:
         verdict, doubt = "undecided", "the searches were still rising"
     elif missed and ideal is not None:
@@ -161,6 +182,7 @@ def judge_by_search(
         "norm": norm,
         "standard_errors": {name: gain.standard_error for name, gain in gains.items()},
         "thresholds": {name: gain.threshold for name, gain in gains.items()},
+        "heavy_tails": {name: found.heavy for name, found in tails.items()},
         "curves": {"discriminator": up.curve, "generator": down.curve},
         "inner_slack": down.slack,
         # a lower bound of the gain for the class of all generators; not of this one's class
