@@ -179,7 +179,8 @@ class Certificate:
         """
         if math.isinf(self.upper):
             return None
-        strict = self.bound == "exact" or (self.bound == "lower" and math.isinf(self.stats.get("lam", math.inf)))
+        searched = self.stats.get("inner_maximum") == "searched" and math.isfinite(self.stats.get("lam", math.inf))
+        strict = self.bound == "exact" or (self.bound == "lower" and not searched)
         least = max(self.discriminator_gain, 0.0) + (max(self.generator_gain, 0.0) if strict else 0.0)
         return least, max(least, self.upper)
 

@@ -56,7 +56,7 @@ def _of_discriminator(arena: Arena, up: Deviation) -> Upper:
     game = arena.game.replace()
     game.generator_penalty = None  # no discriminator moves it
     with torch.no_grad():
-        fake = _generate(arena, arena.G, x, z)
+        fake = generated(arena, arena.G, x, z)
     value = arena.held_out_value
     if arena.game.generator_penalty is not None:
         value = block_values(game.value, (x, z), rows_in_groups=game.rows_in_groups)
@@ -65,7 +65,7 @@ def _of_discriminator(arena: Arena, up: Deviation) -> Upper:
         x,
         fake,
         value=float(value.mean()),
-        weights=(_weights(x, count(x), arena), _weights(fake, count(x), arena)),
+        weights=(row_weights(x, count(x), arena), row_weights(fake, count(x), arena)),
         others=(up.player,),
         lipschitz=_slope_of_class(arena, x),
     )
@@ -84,7 +84,7 @@ def _of_generator(arena: Arena, down: Deviation, lam: float) -> Upper:
         game = game.without_discriminator_only_penalty()
         value = block_values(game.value, (x, z), rows_in_groups=game.rows_in_groups)
     low, high = _box(arena, down, x, z)
-    weights = _weights(x, count(x), arena)
+    weights = row_weights(x, count(x), arena)
     return generator_upper(game, x, value=float(value.mean()), weights=weights, low=low, high=high, lam=lam)
 
 
@@ -97,18 +97,19 @@ def _box(arena: Arena, down: Deviation, x: Rows, z: Rows) -> tuple[Tensor, Tenso
         low, high = torch.full_like(low, float(low.min())), torch.full_like(high, float(high.max()))
     room = MARGIN * (high - low)
     with torch.no_grad():
-        fake = _generate(arena, down.player, x, z)
+        fake = generated(arena, down.player, x, z)
     return torch.minimum(low - room, fake.amin(0)), torch.maximum(high + room, fake.amax(0))
 
 
-def _generate(arena: Arena, G: Any, x: Rows, z: Rows) -> Tensor:
+def generated(arena: Arena, G: Any, x: Rows, z: Rows) -> Tensor:
+    """G's samples at latents z, in pieces."""
     game = arena.game.replace(G=G)
     if conditions(x) or not isinstance(z, Tensor):
         return game.generate(z, conditions(x))
     return torch.cat([game.generate(part) for part in z.split(SELECT)])
 
 
-def _weights(rows: Rows, n: int, arena: Arena) -> Tensor:
+def row_weights(rows: Rows, n: int, arena: Arena) -> Tensor:
     """Weights of rows in a mean of blocks that may differ by a row, as `block_values` cuts them."""
     groups = arena.game.rows_in_groups
     blocks = min(BLOCKS, max(2, n // groups // 2))

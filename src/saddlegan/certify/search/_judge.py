@@ -28,6 +28,7 @@ from saddlegan.certify.search._measure import (
     untouched,
 )
 from saddlegan.certify.search._tails import Tails, tails_of
+from saddlegan.certify.search._verified import verified_gain
 from saddlegan.checks import RandomState
 from saddlegan.errors import BlindWarning, BudgetWarning, InputError
 from saddlegan.game import Game
@@ -105,6 +106,11 @@ def judge_by_search(
         "discriminator": tails_of(arena, discriminator=up.player, level=level),
         "generator": tails_of(arena, generator=down.player, level=level) if math.isinf(lam) else Tails(),
     }
+    verified = None
+    if 0 < lam < math.inf and not fixed_budget:
+        verified = verified_gain(arena, down.player, lam=lam, norm=norm)
+        if verified is not None:  # its inner maximum is enclosed, that of the search is not
+            down = dataclasses.replace(down, gains=verified.gains, slack=verified.slack)
     plain, gains = (
         {
             name: gain_of(
@@ -139,7 +145,8 @@ def judge_by_search(
     missed = math.isinf(lam) and ideal is not None and ideal.significant and not gains["generator"].significant
     # what a search within a search finds bounds nothing: the inner maximum is only a lower bound (theory 4.2). With
     # few starts none is far, and a maximum in another corner is sure to be missed: then it is not even a suspicion
-    sound = gains["discriminator"].significant or (math.isinf(lam) and gains["generator"].significant)
+    bounded = math.isinf(lam) or verified is not None
+    sound = gains["discriminator"].significant or (bounded and gains["generator"].significant)
     suspicious = gains["generator"].significant and arena.search.restarts >= FAR_RESTARTS
     doubt = None
     refuted = finite and sound
@@ -185,6 +192,7 @@ def judge_by_search(
         "heavy_tails": {name: found.heavy for name, found in tails.items()},
         "curves": {"discriminator": up.curve, "generator": down.curve},
         "inner_slack": down.slack,
+        "inner_maximum": "enclosed: concave in D's parameters" if verified else "searched",
         # a lower bound of the gain for the class of all generators; not of this one's class
         "ideal_gain": math.nan if ideal is None else ideal.mean,
         "ideal_gain_standard_error": math.nan if ideal is None else ideal.standard_error,
@@ -195,7 +203,7 @@ def judge_by_search(
         "settings": describe(arena.search),
     }
     # on the proximal value a deviation is judged by an inner search, which bounds nothing strictly
-    bound = "lower" if finite and (math.isinf(lam) or gains["discriminator"].significant) else "none"
+    bound = "lower" if finite and (bounded or gains["discriminator"].significant) else "none"
     if doubt is not None:
         stats["doubt"] = doubt
     if refuted:
