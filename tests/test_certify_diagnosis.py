@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import html
+import json
 import pathlib
 
 import pytest
@@ -69,6 +72,38 @@ def test_a_diagnosis_shows_itself(tmp_path: pathlib.Path) -> None:
     assert "<h1>collapsed</h1>" in page
     assert all(name.split(" /")[0] in page for name in found.findings)
     assert found.plot().axes[0].get_title() == "collapsed"
+
+
+@pytest.mark.filterwarnings("ignore::saddlegan.errors.BudgetWarning")
+def test_a_watch_says_what_is_wrong() -> None:
+    game, x = planted("collapsed", 0)
+    quick = certify.Search(steps=4, restarts=1)
+    watch = certify.Watch(game, x, every=5, lam=float("inf"), search=quick, diagnose=True)
+    watch(4), watch(5), watch(10)
+    assert [step for step, _ in watch.diagnoses] == [5, 10] == [step for step, _ in watch.history]
+    found = watch.diagnoses[0][1]
+    assert found.faults == ("collapsed",)
+    assert list(found.certificates) == ["proximal duality gap"]
+    kept = json.loads(json.dumps(found.as_dict()))
+    assert kept["faults"] == ["collapsed"]
+    assert kept["findings"].keys() == found.findings.keys()
+    assert not certify.Watch(game, x, every=5).diagnoses
+
+
+@pytest.mark.filterwarnings("ignore::saddlegan.errors.BudgetWarning")
+def test_a_certificate_shows_itself() -> None:
+    game, x = planted("healthy", 0)
+    found = certify.nash(game, x, search=certify.Search(steps=8, restarts=1, evaluations=4))
+    page = found._repr_html_()
+    assert html.escape(found.sentence) in page
+    assert f"{found.gap:.4g}" in page
+    bars, curves = found.plot().axes
+    assert bars.get_title() == f"nash: {found.verdict}"
+    heights = [patch.get_height() for patch in bars.patches]
+    assert heights == pytest.approx([found.generator_gain, found.discriminator_gain])
+    assert {line.get_label() for line in curves.get_lines()} == {"generator", "discriminator"}
+    endless = dataclasses.replace(found, generator_gain=float("inf"), stats={})
+    assert len(endless.plot().axes) == 1
 
 
 def test_bad_input_is_refused_by_name() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import html
 import math
 import types
 from collections.abc import Mapping
@@ -214,6 +215,57 @@ class Certificate:
         scope = " and ".join(part["scope"] for part in parts.values()) if isinstance(parts, Mapping) else ""
         over = f", over {scope}" if scope else ""
         return f"{self._finding} On these samples the gap lies in [{both[0]:.4g}, {both[1]:.4g}]{over}."
+
+    def _repr_html_(self) -> str:
+        rows = [("verdict", self.verdict), ("gap", f"{self.gap:.4g}"), ("standard error", f"{self.standard_error:.2g}")]
+        rows += [("generator's gain", f"{self.generator_gain:.4g}")]
+        rows += [("discriminator's gain", f"{self.discriminator_gain:.4g}")]
+        if self.bracket is not None:
+            rows.append(("gap, from and to", "{:.4g} to {:.4g}".format(*self.bracket)))
+        rows.append(("status", self.status.value))
+        cells = "".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(text)}</td></tr>" for name, text in rows)
+        return f"<p>{html.escape(self.sentence)}</p><table>{cells}</table>"
+
+    def plot(self) -> Any:
+        """Draw both gains with their errors and upper ends, and the curves of the searches where there were any.
+
+        Returns:
+            A matplotlib figure, not shown yet.
+
+        Example:
+            >>> found = Certificate("nash", 0.5, 0.5, 0.0, "lower", "refuted", 0.01, Status.SETTLED)
+            >>> [axes.get_title() for axes in found.plot().axes]
+            ['nash: refuted']
+        """
+        from matplotlib.figure import Figure  # only where a picture is wanted
+
+        curves = {name: curve for name, curve in self.stats.get("curves", {}).items() if len(curve)}
+        figure = Figure(figsize=(9.0 if curves else 4.5, 3.6), layout="constrained")
+        axes = figure.subplots(1, 2 if curves else 1, squeeze=False)[0]
+        gains = {"generator": self.generator_gain, "discriminator": self.discriminator_gain}
+        errors, uppers = self.stats.get("standard_errors", {}), self.stats.get("upper", {})
+        for place, (name, gain) in enumerate(gains.items()):
+            if not math.isfinite(gain):
+                axes[0].annotate(f"{gain:g}", (place, 0.0), ha="center", va="bottom")
+                continue
+            error = 2.0 * errors.get(name, 0.0)
+            axes[0].bar(place, gain, yerr=error if math.isfinite(error) else None, width=0.5, capsize=4)
+            most = uppers[name]["gain"] if isinstance(uppers, Mapping) and name in uppers else math.inf
+            if math.isfinite(most):
+                axes[0].hlines(most, place - 0.25, place + 0.25, colors="black", linestyles="dashed")
+                axes[0].annotate("at most", (place, most), ha="center", va="bottom")
+        axes[0].axhline(0.0, color="black", linewidth=0.8)
+        axes[0].set_xticks(range(2), list(gains))
+        axes[0].set_ylabel("gain, in units of V")
+        axes[0].set_title(f"{self.kind}: {self.verdict}")
+        for name, curve in curves.items():
+            axes[1].plot([step for step, _ in curve], [score for _, score in curve], label=name)
+        if curves:
+            axes[1].set_xlabel("search step")
+            axes[1].set_ylabel("gain on the selection sample")
+            axes[1].set_title("searches")
+            axes[1].legend()
+        return figure
 
     @property
     def _finding(self) -> str:

@@ -21,7 +21,7 @@ from saddlegan.checks import RandomState
 from saddlegan.errors import InputError
 from saddlegan.game import Game
 from saddlegan.modules import clone, like, trainable
-from saddlegan.results import Certificate
+from saddlegan.results import Certificate, plain
 
 ROWS = 512  # samples of either kind that distances are taken between
 ALIVE = 1e-6  # a gradient below this share of its tensor's own size moves nothing in any training
@@ -63,6 +63,20 @@ class Diagnosis:
             for name, found in self.certificates.items()
         )
         return f"<ul>{words}</ul><table>{rows}</table>"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the samples, in plain types, as a report keeps it.
+
+        Example:
+            >>> Diagnosis(("collapsed",), ("Found: collapsed.",), {"D on real": 0.5}).as_dict()["faults"]
+            ['collapsed']
+        """
+        return {
+            "faults": list(self.faults),
+            "sentences": list(self.sentences),
+            "findings": plain(self.findings),
+            "certificates": plain(self.certificates),
+        }
 
     def plot(self) -> Any:
         """Draw real beside generated rows on the real ones' two leading directions; returns a matplotlib figure."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import final
 
 from saddlegan import checks
+from saddlegan.certify._diagnosis import Diagnosis, diagnose
 from saddlegan.certify._verdict import proximal_duality_gap
 from saddlegan.certify.search._judge import check_lam
 from saddlegan.certify.search._measure import Data
@@ -31,9 +32,11 @@ class Watch:
         norm: distance of the proximal term.
         search: budget of one measurement.
         random_state: seed of every measurement.
+        diagnose: whether to say with each measurement what is wrong with the pair, see `certify.diagnose`.
 
     Attributes:
         history: (step, certificate) of every measurement.
+        diagnoses: (step, diagnosis) of every measurement, where they are wanted.
 
     Raises:
         InputError: `every` is below 1, `below` is negative, or `lam` or `norm` is out of range.
@@ -61,13 +64,16 @@ class Watch:
         norm: Norm = "sobolev",
         search: Search | None = None,
         random_state: checks.RandomState = 0,
+        diagnose: bool = False,
     ) -> None:
         self._game, self._data, self._every = game, data, checks.count("every", every)
         self._below = None if below is None else checks.number("below", below)
         self._norm: Norm = norm
         self._lam, self._search = check_lam(lam, norm), search
         self._seed = checks.seed(random_state)  # one for all measurements, so that they differ by the pair alone
+        self._diagnose = diagnose
         self.history: list[tuple[int, Certificate]] = []
+        self.diagnoses: list[tuple[int, Diagnosis]] = []
 
     def __call__(self, step: int) -> bool:
         """Measure if it is time to; return whether training may stop.
@@ -86,6 +92,10 @@ class Watch:
             random_state=self._seed,
         )
         self.history.append((step, certificate))
+        if self._diagnose:
+            named = {certificate.kind: certificate}
+            found = diagnose(self._game, self._data, certificates=named, random_state=self._seed)
+            self.diagnoses.append((step, found))
         sighted = certificate.status in (Status.SETTLED, Status.OPTIMAL) and certificate.verdict != "undecided"
         if self._below is None or not sighted:
             return False  # a search that failed, was cut short or saw nothing makes every pair look good
