@@ -279,14 +279,14 @@ def test_an_existing_run_is_kept(capsys: pytest.CaptureFixture[str], tmp_path: P
 def test_a_disk_that_refuses_leaves_nothing(
     stage: str, code: int, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Path.write_bytes
+    real = Path.replace
 
-    def refuse(self: Path, content: bytes) -> int:
+    def refuse(self: Path, target: Path) -> Path:
         if stage in self.name:
             raise OSError(code, "the disk refuses")
-        return real(self, content)
+        return real(self, target)
 
-    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(Path, "replace", refuse)
     words = refused(capsys, "fit", "ring", "--n-samples", 40, "--out", tmp_path / "runs" / "a")
     assert "the disk refuses" in words
     assert under(tmp_path) == []

@@ -284,7 +284,7 @@ def test_pickles_are_never_loaded(ending: str, tmp_path: Path) -> None:
         ("t.csv", b"a,b\n1,2\n3,\n", "NaN in row 1, column 1"),
         ("t.csv", b"\xff\xfe\x00", "cannot be read as csv"),
         ("t.parquet", b"PAR1", "cannot be read as parquet"),
-        ("t.xlsx", b"PK", "must end in .npy, .npz, .csv, .tsv, .parquet"),
+        ("t.xls", b"PK", "must end in .npy, .npz, .csv, .tsv, .parquet"),
     ],
 )
 def test_damaged_files_are_named(name: str, content: bytes, message: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Data by name or by path: built-in sources, folders of images, and .npy, .npz, .csv, .tsv and .parquet files.
+"""Data by name or by path: built-in sources, folders of images, and .npy, .npz, .csv, .tsv, .parquet and .xlsx files.
 
 Nothing is ever unpickled. Rows are flat, (n, d); `image_shape` says what they are pictures of. Pictures keep the
 numbers of their source: uint8 files stay bytes, 0 to 255, digits lie in [0, 1]; `value_range` names black and white.
@@ -74,8 +74,8 @@ def load(
 
     Args:
         source: "digits", "ring", "grid", "swiss-roll", "gaussian:4,1,0.25" (variances) or "gaussian:2,1;1,3"
-            (covariance), a folder of images, or a .npy, .npz, .csv, .tsv or .parquet file. A built-in name wins over a
-            path of the same name; write ./digits for the path.
+            (covariance), a folder of images, or a .npy, .npz, .csv, .tsv, .parquet or .xlsx file. A built-in
+            name wins over a path of the same name; write ./digits for the path.
         n_samples: points to draw from a synthetic source, 10,000 if None.
         random_state: seed of a synthetic source.
         skip_bad: leave unreadable images of a folder out instead of refusing the folder.
@@ -101,6 +101,8 @@ def load(
     if n_samples is not None and n_samples < 2:
         raise InputError(f"`n_samples` must be at least 2, got {n_samples}")
     if name in synthetic.SOURCES:
+        if table is not None and table != TableOptions():
+            raise InputError(f"`table`: {source} is no table; its columns are not chosen or standardised")
         found = synthetic.SOURCES[name].make(argument, n_samples, random_state)
         spec = DataSpec(
             source=str(source),
@@ -220,13 +222,13 @@ def at_resolutions(data: Data, resolutions: tuple[int, ...]) -> Data:
 
 def _load_path(path: Path, *, random_state: int, skip_bad: bool, table: TableOptions) -> Data:
     skipped: tuple[str, ...] = ()
-    columns: tuple[str, ...] | None = None
+    read: tables.Table | None = None
     if path.is_dir():
         folder = images.read_folder(path, skip_bad=skip_bad)
         array, skipped, notes = folder.pixels, folder.skipped, folder.notes
     elif path.is_file():
         read = tables.read_file(path, table)
-        array, columns, notes = read.array, read.columns, read.notes
+        array, notes = read.array, read.notes
     else:
         raise DataError(
             f"`source` must be one of {', '.join(synthetic.SOURCES)}, or an existing file or folder; got {str(path)!r}"
@@ -244,7 +246,9 @@ def _load_path(path: Path, *, random_state: int, skip_bad: bool, table: TableOpt
         shape=(n, d),
         image_shape=image_shape,
         value_range=None if image_shape is None else _value_range(X),
-        columns=columns,
+        columns=None if read is None else read.columns,
+        words=() if read is None else read.words,
+        units=None if read is None else read.units,
         table=table,
     )
     kind = "images" if image_shape is not None else "rows"

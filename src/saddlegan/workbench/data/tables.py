@@ -1,4 +1,4 @@
-"""Tables from .npy (memory-mapped), .npz, .csv, .tsv and .parquet files. Pickled objects are refused.
+"""Tables from .npy (memory-mapped), .npz, .csv, .tsv, .parquet and .xlsx files. Pickled objects are refused.
 
 pandas parses; what a file does not say itself (separator, header, index column, decimal mark) is found out here, and
 every guess is said in `Table.notes`. Where two readings are as likely, the file is refused and the option named.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import difflib
 import io
 import re
 import zipfile
@@ -18,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from saddlegan.errors import DataError
+from saddlegan.errors import DataError, MissingExtraError
 
 PREFERRED_KEYS = ("X", "images", "data", "x", "arr_0")
 SAMPLE_LINES = 200  # of a text file, from which its layout is found out
@@ -30,8 +31,11 @@ EXACT = 2**53  # whole numbers beyond are not exact as floating point numbers
 Choice = Literal["auto", "yes", "no"]
 
 
+LAYOUT = ("header", "index", "sep", "decimal", "na")  # what only a text file leaves open
+
+
 class TableOptions(BaseModel):
-    """How to read a text file where the reader should not find out by itself.
+    """How to read a text file where the reader should not find out by itself, and which columns are meant.
 
     Attributes:
         header: whether the first line names the columns.
@@ -39,6 +43,11 @@ class TableOptions(BaseModel):
         sep: the separator; found out if None.
         decimal: the decimal mark; found out if None.
         na: further words that stand for a missing value.
+        columns: names of the columns to keep, in this order; all if empty. Columns without names are counted from 0.
+        drop: names of the columns to leave out.
+        one_hot: turn each column of words into one column of 0 and 1 for each word.
+        standardise: bring every column of numbers to mean 0 and standard deviation 1; samples come back in the
+            table's own units.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +57,30 @@ class TableOptions(BaseModel):
     sep: str | None = None
     decimal: Literal[".", ","] | None = None
     na: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    one_hot: bool = False
+    standardise: bool = False
+
+    def of_layout(self) -> bool:
+        """Whether anything is said that only a text file leaves open."""
+        return self.model_copy(update={name: getattr(TableOptions(), name) for name in LAYOUT}) != self
+
+
+class Words(BaseModel):
+    """A column of words that became one column for each of them.
+
+    Attributes:
+        name: of the column.
+        start: place of its first column among those of the rows.
+        values: the words, in the order of their columns.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    start: int
+    values: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,11 +91,15 @@ class Table:
         array: (n, ...).
         columns: names of the columns, None where the file has none.
         notes: what was found out or left out, one sentence each, for the user to see.
+        words: columns of words among them.
+        units: (mean, standard deviation) of every column before it was standardised, else None.
     """
 
     array: np.ndarray
     columns: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    words: tuple[Words, ...] = ()
+    units: tuple[tuple[float, float], ...] | None = None
 
 
 def read_file(path: Path, options: TableOptions | None = None) -> Table:
@@ -79,10 +116,11 @@ def read_file(path: Path, options: TableOptions | None = None) -> Table:
     if reader is None:
         raise DataError(f"{path} must end in {', '.join(READERS)}, or be a folder of images")
     options = options or TableOptions()
-    if options != TableOptions() and reader is not _text:
+    if options.of_layout() and reader is not _text:
         raise DataError(f"{path} says itself how to read it; header, index, sep, decimal and na belong to text files")
     try:
-        return reader(path, options)
+        found = reader(path, options)
+        return _standardised(found, path) if options.standardise else found
     except DataError:
         raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
@@ -93,15 +131,13 @@ def read_file(path: Path, options: TableOptions | None = None) -> Table:
 
 
 def _npy(path: Path, options: TableOptions) -> Table:
-    del options
     array = np.load(path, mmap_mode="r" if path.stat().st_size else None, allow_pickle=False)
     if not isinstance(array, np.ndarray):
         raise DataError(f"{path} is not a .npy array")
-    return Table(array)
+    return _chosen(Table(array), options, path)
 
 
 def _npz(path: Path, options: TableOptions) -> Table:
-    del options
     with path.open("rb") as file:  # numpy leaves a damaged archive open when it opens the file itself
         archive = np.load(file, allow_pickle=False)
         if isinstance(archive, np.ndarray):
@@ -119,15 +155,38 @@ def _npz(path: Path, options: TableOptions) -> Table:
             )
         others = [key for key in keys if key != chosen[0]]
         notes = (f"read the array {chosen[0]!r}, left out {', '.join(map(repr, others))}",) if others else ()
-        return Table(archive[chosen[0]], notes=notes)
+        return _chosen(Table(archive[chosen[0]], notes=notes), options, path)
+
+
+def _chosen(table: Table, options: TableOptions, path: Path) -> Table:
+    """The columns of an array that are meant, counted from 0."""
+    if not (options.columns or options.drop):
+        return table
+    if table.array.ndim != 2:
+        raise DataError(f"{path} holds arrays of shape {table.array.shape[1:]}; columns are chosen in tables only")
+    places = _places([str(i) for i in range(table.array.shape[1])], options, path)
+    return dataclasses.replace(table, array=table.array[:, places], columns=tuple(map(str, places)))
 
 
 def _parquet(path: Path, options: TableOptions) -> Table:
-    del options
     import pandas as pd
 
-    frame = pd.read_parquet(path)
-    return Table(_numbers(frame, path), tuple(map(str, frame.columns)))
+    return _from_frame(pd.read_parquet(path), options, path)
+
+
+def _excel(path: Path, options: TableOptions) -> Table:
+    """The first sheet of a workbook; its first row names the columns."""
+    import pandas as pd
+
+    try:
+        book = pd.ExcelFile(path, engine="openpyxl")
+    except ImportError as error:
+        raise MissingExtraError("openpyxl", "excel") from error
+    with book:
+        names = book.sheet_names
+        found = _from_frame(pd.read_excel(book), options, path)
+    notes = (f"read the sheet {names[0]!r}, left out {', '.join(map(repr, names[1:]))}",) if names[1:] else ()
+    return dataclasses.replace(found, notes=(*notes, *found.notes))
 
 
 def _text(path: Path, options: TableOptions) -> Table:
@@ -184,11 +243,90 @@ def _text(path: Path, options: TableOptions) -> Table:
     notes += said
     if drop:
         frame = frame.iloc[:, 1:]
+    return _from_frame(frame, options, path, named=has_header, notes=notes)
+
+
+def _from_frame(
+    frame: Any, options: TableOptions, path: Path, *, named: bool = True, notes: Sequence[str] = ()
+) -> Table:
+    """The columns that are meant as one array, with what a reader should know about them."""
+    if frame.empty:
+        raise DataError(f"{path} holds no row of numbers")
+    said = list(notes)
+    frame = frame.iloc[:, _places([str(name) for name in frame.columns], options, path)]
+    frame, words = _one_hot(frame, path) if options.one_hot else (frame, ())
     array = _numbers(frame, path)
-    still = [str(name) for name, column in zip(frame.columns, array.T, strict=True) if len(array) > 1 and _same(column)]
+    names = tuple(map(str, frame.columns))
+    still = [name for name, column in zip(names, array.T, strict=True) if len(array) > 1 and _same(column)]
     if still:
-        notes.append(f"the same value in every row of: {', '.join(still[:5])}{' ...' if len(still) > 5 else ''}")
-    return Table(array, tuple(map(str, frame.columns)) if has_header else None, tuple(notes))
+        listed = f"{', '.join(still[:5])}{' ...' if len(still) > 5 else ''}"
+        said.append(f"the same value in every row of: {listed}; drop={','.join(still)} leaves it out")
+    counting = [name for name, column in zip(names, array.T, strict=True) if _counts(column)]
+    if counting and not any("counts" in note for note in said):
+        said.append(f"column {counting[0]!r} counts the rows; drop={counting[0]} leaves it out")
+    return Table(array, names if named else None, tuple(said), words)
+
+
+def _places(names: Sequence[str], options: TableOptions, path: Path) -> list[int]:
+    """Places of the columns that are meant.
+
+    Raises:
+        DataError: a name that is not there, or nothing left.
+    """
+    for option, wanted in (("columns", options.columns), ("drop", options.drop)):
+        for name in wanted:
+            if name not in names:
+                close = difflib.get_close_matches(name, names, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(names[:12])}"
+                raise DataError(f"`{option}` names {name!r}, which {path} does not have{hint}")
+    kept = [names.index(name) for name in options.columns] or range(len(names))
+    places = [place for place in kept if names[place] not in options.drop]
+    if not places:
+        raise DataError(f"`drop` leaves no column of {path}")
+    return places
+
+
+def _one_hot(frame: Any, path: Path) -> tuple[Any, tuple[Words, ...]]:
+    """Columns of words as columns of 0 and 1, side by side where the column was."""
+    import pandas as pd
+
+    parts, words, start = [], [], 0
+    for place, name in enumerate(frame.columns):
+        column = frame.iloc[:, place]
+        if str(column.dtype) == "category" or column.dtype.kind in "OUST":
+            text = column.astype("string")
+            if bool(text.isna().any()):
+                row = int(np.argmax(text.isna().to_numpy()))
+                raise DataError(
+                    f"{path}: column {str(name)!r} has no word in row {row} (counted from 0); clean it first"
+                )
+            values = tuple(sorted(text.unique()))
+            parts.append(pd.DataFrame({f"{name}={value}": (text == value).astype(float) for value in values}))
+            words.append(Words(name=str(name), start=start, values=values))
+        else:
+            parts.append(column.to_frame())
+        start += parts[-1].shape[1]
+    return pd.concat([part.reset_index(drop=True) for part in parts], axis=1), tuple(words)
+
+
+def _standardised(table: Table, path: Path) -> Table:
+    """Every column of numbers at mean 0 and standard deviation 1; columns of words and constants keep their scale."""
+    if table.array.ndim != 2 or table.array.dtype.kind not in "fiub":
+        raise DataError(f"{path} holds arrays of shape {table.array.shape[1:]}; `standardise` is for tables only")
+    X = np.asarray(table.array, dtype=np.float64)
+    mean, sd = X.mean(0), X.std(0)
+    for column in table.words:
+        mean[column.start : column.start + len(column.values)] = 0.0
+        sd[column.start : column.start + len(column.values)] = 1.0
+    sd[sd <= 1e-12 * np.abs(mean)] = 1.0  # a constant: rounding is no spread
+    units = tuple(zip(mean.tolist(), sd.tolist(), strict=True))
+    notes = (*table.notes, "every column was brought to mean 0 and standard deviation 1")
+    return dataclasses.replace(table, array=(X - mean) / sd, units=units, notes=notes)
+
+
+def _counts(column: np.ndarray) -> bool:
+    """Whether a column counts the rows from 0 or 1."""
+    return len(column) > 2 and column[0] in (0, 1) and bool(np.array_equal(column, column[0] + np.arange(len(column))))
 
 
 def _encoding(path: Path) -> str:
@@ -315,7 +453,8 @@ def _numbers(frame: Any, path: Path) -> np.ndarray:
             if isinstance(bad, int) or (isinstance(bad, str) and _is_number(bad, ".")):
                 bad = max(column, key=lambda v: len(str(v)))
             raise DataError(
-                f"{path} must hold numbers only, but column {str(name)!r} holds {str(bad)!r}; remove that column"
+                f"{path} must hold numbers only, but column {str(name)!r} holds {str(bad)!r}; leave it out with "
+                f"drop={name}, or one_hot makes a column of each of its words"
             )
         else:
             column = column.to_numpy()
@@ -347,4 +486,5 @@ READERS: dict[str, Callable[[Path, TableOptions], Table]] = {
     ".csv": _text,
     ".tsv": _text,
     ".parquet": _parquet,
+    ".xlsx": _excel,
 }

@@ -1,14 +1,15 @@
-"""Samples to files: a sheet or a scatter as .png, numbers as .npy, .npz, .csv or .parquet."""
+"""Samples to files: a sheet or a scatter as .png, numbers as .npy, .npz, .csv, .parquet or .xlsx."""
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from saddlegan.errors import InputError
+from saddlegan.errors import InputError, MissingExtraError
 from saddlegan.workbench.data.spec import DataSpec
 from saddlegan.workbench.files import write_atomic
 from saddlegan.workbench.report.figures import pictures
@@ -60,7 +61,7 @@ def _png(rows: np.ndarray, spec: DataSpec) -> bytes:
         return pictures.sheet_png(pictures.to_pictures(rows, spec.image_shape, spec.value_range))
     from saddlegan.workbench.report.figures import samples as figures  # matplotlib, for this ending alone
 
-    return figures.points(rows)
+    return figures.points(spec.in_own_units(rows), labels=spec.names()[:2])
 
 
 def _shaped(rows: np.ndarray, spec: DataSpec) -> np.ndarray:
@@ -69,36 +70,53 @@ def _shaped(rows: np.ndarray, spec: DataSpec) -> np.ndarray:
 
 def _npy(rows: np.ndarray, spec: DataSpec) -> bytes:
     buffer = io.BytesIO()
-    np.save(buffer, _shaped(rows, spec), allow_pickle=False)
+    np.save(buffer, _shaped(spec.in_own_units(rows), spec), allow_pickle=False)
     return buffer.getvalue()
 
 
 def _npz(rows: np.ndarray, spec: DataSpec) -> bytes:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, X=_shaped(rows, spec))
+    np.savez_compressed(buffer, X=_shaped(spec.in_own_units(rows), spec))
     return buffer.getvalue()
 
 
 def _csv(rows: np.ndarray, spec: DataSpec) -> bytes:
-    del spec  # a table is flat
-    buffer = io.StringIO()
-    buffer.write(",".join(_columns(rows)) + "\n")
+    table = spec.as_table(rows)
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")  # names and words may hold commas
+    writer.writerow(table)
     # repr's shortest digits bring every number back bit for bit
-    buffer.writelines(",".join(map(repr, row)) + "\n" for row in rows.tolist())
+    columns = [
+        [repr(v) for v in column.tolist()] if column.dtype.kind == "f" else column.tolist() for column in table.values()
+    ]
+    writer.writerows(zip(*columns, strict=True))
     return buffer.getvalue().encode()
 
 
 def _parquet(rows: np.ndarray, spec: DataSpec) -> bytes:
-    del spec  # a table is flat
     import pandas as pd
 
     buffer = io.BytesIO()
-    pd.DataFrame(rows, columns=_columns(rows)).to_parquet(buffer, index=False)
+    pd.DataFrame(spec.as_table(rows)).to_parquet(buffer, index=False)
     return buffer.getvalue()
 
 
-def _columns(rows: np.ndarray) -> list[str]:
-    return [f"x{index}" for index in range(rows.shape[1])]
+def _xlsx(rows: np.ndarray, spec: DataSpec) -> bytes:
+    import pandas as pd
+
+    buffer = io.BytesIO()
+    try:
+        pd.DataFrame(spec.as_table(rows)).to_excel(buffer, index=False, engine="openpyxl")
+    except ImportError as error:
+        raise MissingExtraError("openpyxl", "excel") from error
+    return buffer.getvalue()
 
 
-WRITERS: dict[str, Writer] = {".png": _png, ".npy": _npy, ".npz": _npz, ".csv": _csv, ".parquet": _parquet}
+WRITERS: dict[str, Writer] = {
+    ".png": _png,
+    ".npy": _npy,
+    ".npz": _npz,
+    ".csv": _csv,
+    ".parquet": _parquet,
+    ".xlsx": _xlsx,
+}

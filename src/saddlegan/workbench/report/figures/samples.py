@@ -6,6 +6,7 @@ Directions and spectra come in as arrays, so any door can use them: nothing here
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,6 +20,9 @@ SCATTER_POINTS = 2500  # per panel: more only hide one another
 TRAVERSAL_SD = 2.5
 TRAVERSAL_STEPS = 7
 NAMED_BARS = 40  # wider rows are drawn as a line
+MARGINALS = 12  # columns whose distributions are drawn
+UNLIKE = 4.0  # ratio of two coordinates' ranges beyond which each has its own scale
+STEEP = 300.0  # ratio of the first variance to the median one beyond which a spectrum needs a logarithmic axis
 
 
 def real_and_generated_images(
@@ -61,32 +65,81 @@ def real_and_generated_points(
         seed: chooses which points are shown if there are many.
     """
     rng = np.random.default_rng(seed)
-    both = np.concatenate([real, generated])
-    low, high = both.min(0), both.max(0)
-    middle, half = (low + high) / 2, 0.54 * float((high - low).max() or 1.0)
+    (low_x, low_y), (high_x, high_y) = frame_of(np.concatenate([real, generated]))
     with style.look():
         figure = style.new_figure(2.75)
         for axes, points, title, colour in zip(
             _panels(figure, 2), (real, generated), ("Real", "Generated"), (style.REAL, style.GENERATED), strict=True
         ):
-            shown = points if len(points) <= SCATTER_POINTS else rng.permutation(points)[:SCATTER_POINTS]
-            axes.scatter(shown[:, 0], shown[:, 1], s=5, color=colour, alpha=0.35, linewidths=0, rasterized=True)
+            chosen = points
+            if len(points) > SCATTER_POINTS:
+                chosen = points[np.sort(rng.choice(len(points), SCATTER_POINTS, replace=False))]
+            axes.scatter(chosen[:, 0], chosen[:, 1], s=5, color=colour, alpha=0.35, linewidths=0, rasterized=True)
             axes.set_title(title, color=colour)
-            axes.set_xlim(middle[0] - half, middle[0] + half)
-            axes.set_ylim(middle[1] - half, middle[1] + half)
-            axes.set_aspect("equal")
-            axes.set_xlabel(labels[0])
-            axes.xaxis.set_major_locator(MaxNLocator(5))
+            axes.set_xlim(low_x, high_x)
+            axes.set_ylim(low_y, high_y)
+            axes.set_box_aspect(1)  # equal scales where the frame is a square, each its own where it is not
+            axes.set_xlabel(short(labels[0]))
+            axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.yaxis.set_major_locator(MaxNLocator(5))
             axes.grid(True)
-        figure.axes[0].set_ylabel(labels[1])
+        figure.axes[0].set_ylabel(short(labels[1]))
         figure.axes[1].set_yticklabels([])
         if witness is not None:
-            _arrow(figure.axes[1], generated.mean(0), witness, 0.8 * half)
+            length = 0.4 * min(high_x - low_x, high_y - low_y)
+            _arrow(figure.axes[1], generated.mean(0), witness, length)
         return style.png(figure)
 
 
-def points(rows: np.ndarray) -> bytes:
+def frame_of(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Corners of the axes: a square, so that shapes are true, unless one coordinate would be a line in it."""
+    low, high = points.min(0), points.max(0)
+    middle, half = (low + high) / 2, 0.54 * (high - low)
+    half[half <= 0] = max(half.max(), 0.5)
+    if half.max() <= UNLIKE * half.min():
+        half[:] = half.max()
+    return middle - half, middle + half
+
+
+def short(name: str, length: int = 26) -> str:
+    """A column's name that fits on an axis."""
+    return name if len(name) <= length else f"{name[: length - 3]}..."
+
+
+def marginals(real: np.ndarray, generated: np.ndarray, names: Sequence[str]) -> bytes:
+    """Each column's distribution, data against samples, at most twelve columns.
+
+    Args:
+        real: (n, d).
+        generated: (m, d).
+        names: of the d columns.
+    """
+    shown = min(MARGINALS, len(names))
+    rows = math.ceil(shown / 3)
+    with style.look():
+        figure = style.new_figure(0.45 + 1.25 * rows)
+        panels = list(figure.subplots(rows, 3, squeeze=False).flat)
+        for index, axes in enumerate(panels):
+            if index >= shown:
+                axes.set_visible(False)
+                continue
+            both = np.concatenate([real[:, index], generated[:, index]])
+            low, high = float(both.min()), float(both.max())
+            bins = np.linspace(low, high if high > low else low + 1.0, 25)
+            axes.hist(real[:, index], bins, density=True, color=style.REAL, alpha=0.35, label="data")
+            axes.hist(
+                generated[:, index], bins, density=True, histtype="step", color=style.GENERATED, lw=1.3, label="samples"
+            )
+            axes.set_title(short(names[index], 20), fontsize=8.0, fontweight="normal")
+            axes.set_yticks([])
+            axes.xaxis.set_major_locator(MaxNLocator(3))
+            axes.tick_params(labelsize=7.5)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=2)
+        return style.png(figure)
+
+
+def points(rows: np.ndarray, *, labels: Sequence[str] = ("x1", "x2")) -> bytes:
     """One scatter plot of the first two columns of samples (n, d); of a single column, its histogram."""
     with style.look():
         figure = style.new_figure(3.4, width=3.6)
@@ -96,9 +149,12 @@ def points(rows: np.ndarray) -> bytes:
             axes.set_ylabel("samples")
         else:
             axes.scatter(rows[:, 0], rows[:, 1], s=5, color=style.GENERATED, alpha=0.35, linewidths=0)
-            axes.set_aspect("equal", adjustable="datalim")
-            axes.set_ylabel("x2")
-        axes.set_xlabel("x1")
+            (low_x, low_y), (high_x, high_y) = frame_of(rows[:, :2])
+            axes.set_xlim(low_x, high_x)
+            axes.set_ylim(low_y, high_y)
+            axes.set_box_aspect(1)
+            axes.set_ylabel(short(labels[1]))
+        axes.set_xlabel(short(labels[0]))
         axes.set_title("Generated", color=style.GENERATED)
         axes.grid(True)
         return style.png(figure)
@@ -119,6 +175,10 @@ def spectrum(eigenvalues: np.ndarray, *, beta: float, kept: int, unit: str) -> b
         figure = style.new_figure(3.1)
         axes = figure.subplots()
         inside = np.clip(values - beta, 0.0, None)
+        floor = log_floor(values)
+        if floor is not None:  # on a straight axis all bars but the first would have no height
+            axes.set_yscale("log")
+            axes.set_ylim(floor, 2.0 * values[0])
         axes.bar(order, values - inside, 0.78, color=style.SHADE, label="left out")
         axes.bar(order, inside, 0.78, values - inside, color=style.REAL, label="kept, above beta")
         if beta > 0:
@@ -130,6 +190,14 @@ def spectrum(eigenvalues: np.ndarray, *, beta: float, kept: int, unit: str) -> b
         axes.grid(True, axis="y")
         figure.legend(loc="outside upper left", ncols=3, handlelength=1.4, columnspacing=1.2)
         return style.png(figure)
+
+
+def log_floor(values: np.ndarray) -> float | None:
+    """Bottom of a logarithmic axis for a spectrum that a straight one would not show, else None."""
+    positive = values[values > 1e-12 * values[0]] if len(values) and values[0] > 0 else values[:0]
+    if len(positive) < 2 or positive[0] < STEEP * float(np.median(positive)):
+        return None
+    return 0.5 * float(positive.min())
 
 
 def traversal(
@@ -169,33 +237,45 @@ def traversal(
         return style.png(figure)
 
 
-def loadings(axes_rows: np.ndarray, shares: np.ndarray) -> bytes:
+def loadings(axes_rows: np.ndarray, shares: np.ndarray, *, names: Sequence[str] | None = None) -> bytes:
     """The components of data that are not images: one row of coloured cells each.
 
     Args:
-        axes_rows: components scaled to one standard deviation (k, d).
+        axes_rows: components scaled to one standard deviation (k, d), each column in units of its own spread.
         shares: fraction of the data's variance that each component carries (k,).
+        names: of the columns, drawn where there are few.
     """
     limit = float(np.abs(axes_rows).max()) or 1.0
     with style.look():
-        figure = style.new_figure(max(2.0, 1.3 + 0.28 * len(axes_rows)))
+        named = names is not None and len(names) <= NAMED_BARS
+        figure = style.new_figure(max(2.0, 1.3 + 0.28 * len(axes_rows)) + (0.7 if named else 0.0))
         panel = figure.subplots()
         shown = panel.imshow(axes_rows, cmap=style.DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
-        panel.set_yticks(range(len(shares)), [f"{index + 1}: {share:.0%}" for index, share in enumerate(shares)])
-        panel.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+        panel.set_yticks(range(len(shares)), [f"{index + 1}: {share:.2g}" for index, share in enumerate(100 * shares)])
+        _column_axis(panel, names, axes_rows.shape[1])
         panel.tick_params(length=0)
-        panel.set_xlabel("column of the data, counted from 0")
-        panel.set_ylabel("component: share")
-        figure.colorbar(shown, ax=panel, label="change per sd", pad=0.02)
+        panel.set_ylabel("component: share, %")
+        figure.colorbar(shown, ax=panel, label="change, in the column's sd", pad=0.02)
         return style.png(figure)
 
 
-def direction(vector: np.ndarray, image_shape: tuple[int, ...] | None) -> bytes:
+def _column_axis(axes: Axes, names: Sequence[str] | None, count: int) -> None:
+    """Name the columns along an axis where they have names and there is room."""
+    if names is not None and count <= NAMED_BARS:
+        size = 8.0 if count <= 20 else 6.5
+        axes.set_xticks(range(count), [short(name, 22) for name in names], rotation=90, fontsize=size)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+        axes.set_xlabel("column of the data, counted from 0")
+
+
+def direction(vector: np.ndarray, image_shape: tuple[int, ...] | None, *, names: Sequence[str] | None = None) -> bytes:
     """A direction in data space: a picture for images, bars or a line otherwise.
 
     Args:
         vector: (d,).
         image_shape: (h, w), (h, w, c), or None.
+        names: of the columns, drawn where there are few.
     """
     limit = float(np.abs(vector).max()) or 1.0
     with style.look():
@@ -211,7 +291,7 @@ def direction(vector: np.ndarray, image_shape: tuple[int, ...] | None) -> bytes:
                     panel.set_title(("red", "green", "blue")[index])
             figure.colorbar(panels[0].images[0], ax=panels, label="weight of the pixel", shrink=0.85)
             return style.png(figure)
-        figure = style.new_figure(2.3)
+        figure = style.new_figure(2.3 + (0.7 if names is not None and len(vector) <= NAMED_BARS else 0.0))
         panel = figure.subplots()
         columns = np.arange(len(vector))
         if len(vector) <= NAMED_BARS:
@@ -220,8 +300,7 @@ def direction(vector: np.ndarray, image_shape: tuple[int, ...] | None) -> bytes:
         else:
             panel.plot(columns, vector, color=style.WITNESS, lw=1.0)
         panel.axhline(0.0, color=style.MUTED, lw=0.8)
-        panel.xaxis.set_major_locator(MaxNLocator(12, integer=True))
-        panel.set_xlabel("column of the data, counted from 0")
+        _column_axis(panel, names, len(vector))
         panel.set_ylabel("weight")
         return style.png(figure)
 

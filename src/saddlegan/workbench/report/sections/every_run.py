@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from markupsafe import Markup
 
 from saddlegan import fit
 from saddlegan.moments._second_moment import second_moment
@@ -18,6 +20,7 @@ from saddlegan.workbench.runs.certificate import read_solution
 
 SHOWN_PICTURES = 64
 SHOWN_COMPONENTS = 8
+NAMED_COLUMNS = 60
 WITNESS_TITLE = "The witness: where they differ most"
 
 
@@ -41,24 +44,45 @@ def samples(scene: Scene) -> Section:
             alt, words = f"A sheet of {len(shown)} generated pictures.", "Not chosen: the first that came. "
         body = html.figure(png, alt=alt, caption=f"{words}Values beyond black and white are clipped for display.")
     else:
-        points, made, labels = _plane(real if len(real) else generated, generated)
+        names = scene.run.config.data.columns
+        points, made, labels = _plane(real if len(real) else generated, generated, names)
         png = figures.real_and_generated_points(points[: len(real)], made, labels=labels)
         body = html.figure(
             png,
             alt=f"Two scatter plots on the same axes, {labels[0]} against {labels[1]}: data and generated samples.",
             caption=f"The same axes on both sides, at most {figures.SCATTER_POINTS:,} points each.",
         )
+        if len(real) and names is not None and len(names) > 2:
+            body += _marginals(scene, np.asarray(thin(real)), generated)
     parts = [body] if scene.data is not None else [body, unavailable(scene)]
     return Section("samples", "Real and generated", html.join(parts), facts)
 
 
-def _plane(real: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[str, str]]:
+def _marginals(scene: Scene, real: np.ndarray, generated: np.ndarray) -> Markup:
+    spec = scene.run.config.data
+    shown = min(figures.MARGINALS, len(spec.names()))
+    more = f", the first {shown} of {len(spec.names())}" if shown < len(spec.names()) else ""
+    return html.figure(
+        figures.marginals(spec.in_own_units(real), spec.in_own_units(generated), spec.names()),
+        alt=f"Small histograms of the columns {', '.join(spec.names()[:shown])}: data filled, samples as an outline.",
+        caption=f"Every column by itself{more}, in the table's own units.",
+    )
+
+
+def _plane(
+    real: np.ndarray, generated: np.ndarray, names: Sequence[str] | None
+) -> tuple[np.ndarray, np.ndarray, tuple[str, str]]:
     """Two coordinates to look at: the data's own if they have two, else their leading principal components."""
     if real.shape[1] == 1:
         spread = 0.2 * (float(real.std()) or 1.0)
-        return _lifted(real, spread), _lifted(generated, spread), ("x1", "random height, for sight only")
+        return (
+            _lifted(real, spread),
+            _lifted(generated, spread),
+            ((names or ["x1"])[0], "random height, for sight only"),
+        )
     if real.shape[1] == 2:
-        return np.asarray(real), generated, ("x1", "x2")
+        first, second = names or ("x1", "x2")
+        return np.asarray(real), generated, (first, second)
     thinned = thin(real)
     moment = second_moment(thinned, center=True)
     axes, mean = moment.eigenpairs(2).vectors.numpy().T, moment.mean.numpy()
@@ -98,11 +122,13 @@ def components(scene: Scene) -> Section | None:
             "generator puts along it.",
         )
     else:
+        # each column in units of its own spread: a column of large numbers would hide all others
+        spread = np.asarray(thin(scene.data.X), dtype=np.float64).std(0) if scene.data else np.ones(rows.shape[1])
         body = html.figure(
-            figures.loadings(rows, shares),
+            figures.loadings(rows / np.where(spread > 0, spread, 1.0), shares, names=spec.columns),
             alt=f"A table of coloured cells: how each of {shown} {what} changes each column of the data.",
-            caption="Orange raises a column, purple lowers it. The percentage is the share of the data's variance that "
-            "the generator puts along the component.",
+            caption="Orange raises a column, purple lowers it, in units of the column's own standard deviation. The "
+            "percentage is the share of the data's variance that the generator puts along the component.",
         )
     title = "What each latent does" if linear else "Leading components"
     return Section("components", title, body, {"standard_deviations": sd.tolist(), "shares": shares.tolist()})
@@ -142,7 +168,7 @@ def draw_witness(scene: Scene, direction: np.ndarray, caption: str, facts: dict[
         png = figures.real_and_generated_points(np.asarray(scene.data.X), scene.samples, witness=direction)
         form = "an arrow over the scatter plot of the samples"
     else:
-        png = figures.direction(direction, shape)
+        png = figures.direction(direction, shape, names=scene.run.config.data.columns)
         form = "the weight of every pixel as a picture" if shape else "the weight of every column as a chart"
     body = html.figure(png, alt=f"The witness: {form}.", caption=caption)
     facts = {**facts, "direction": direction.tolist()}
@@ -157,6 +183,12 @@ def data_facts(scene: Scene) -> Section:
     rows.append(
         ("values per row", f"{d:,}", "" if spec.image_shape is None else " x ".join(map(str, spec.image_shape)))
     )
+    if spec.columns is not None:
+        rows.append(("columns", f"{len(spec.columns):,}", ", ".join(spec.columns[:NAMED_COLUMNS])))
+    if spec.words:
+        rows.append(
+            ("of words", f"{len(spec.words):,}", ", ".join(f"{c.name}: {', '.join(c.values)}" for c in spec.words))
+        )
     if scene.data is not None:
         rows += [("read", "", note) for note in scene.data.notes]
     if spec.value_range is not None:

@@ -1,0 +1,129 @@
+"""Tables: names, columns of words, units and what is left out. Oracle: the frame that was written to the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_wine
+
+from saddlegan.errors import DataError, InputError
+from saddlegan.workbench import cli
+from saddlegan.workbench.data import sources
+from saddlegan.workbench.data.spec import DataSpec
+from saddlegan.workbench.data.tables import TableOptions
+from saddlegan.workbench.report import export
+from saddlegan.workbench.report.figures import samples as figures
+from saddlegan.workbench.runs.folder import Run
+
+
+@pytest.fixture
+def flowers(tmp_path: Path) -> tuple[Path, pd.DataFrame]:
+    rng = np.random.default_rng(0)
+    colours = np.array(["red", "blue", "white"])[rng.integers(0, 3, 60)]
+    frame = pd.DataFrame({"length, cm": rng.normal(5, 2, 60), "colour": colours, "weight": rng.normal(900, 300, 60)})
+    frame.to_csv(tmp_path / "flowers.csv", index=False)
+    return tmp_path / "flowers.csv", frame
+
+
+def test_words_become_columns_and_come_back(flowers) -> None:
+    path, frame = flowers
+    data = sources.load(path, table=TableOptions(one_hot=True, standardise=True))
+    assert data.spec.columns == ("length, cm", "colour=blue", "colour=red", "colour=white", "weight")
+    np.testing.assert_allclose(data.X[:, [0, 4]].mean(0), 0.0, atol=1e-12)
+    np.testing.assert_allclose(data.X[:, [0, 4]].std(0), 1.0)
+    np.testing.assert_array_equal(data.X[:, 1:4].sum(1), 1.0)
+    back = data.spec.as_table(data.X)
+    assert list(back) == list(frame.columns)
+    assert back["colour"].tolist() == frame["colour"].tolist()
+    np.testing.assert_allclose(back["weight"], frame["weight"])
+    again = sources.load_spec(DataSpec.model_validate_json(data.spec.model_dump_json()))
+    np.testing.assert_array_equal(again.X, data.X)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".xlsx"])
+def test_samples_have_the_names_and_the_words_of_the_table(ending: str, flowers) -> None:
+    if ending == ".xlsx":
+        pytest.importorskip("openpyxl")
+    path, frame = flowers
+    data = sources.load(path, table=TableOptions(one_hot=True, standardise=True))
+    made = export.write(data.X, path.with_name(f"samples{ending}"), data.spec)
+    read = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".xlsx": pd.read_excel}[ending](made)
+    pd.testing.assert_frame_equal(read, frame)
+    pd.testing.assert_frame_equal(
+        pd.DataFrame(sources.load(made, table=TableOptions(one_hot=True, standardise=True)).X), pd.DataFrame(data.X)
+    )
+
+
+def test_a_workbook_s_first_sheet_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    first, second = pd.DataFrame({"a": [1.5, 2.5, 4.0], "b": [0.0, 1.0, 5.0]}), pd.DataFrame({"z": [1]})
+    with pd.ExcelWriter(tmp_path / "book.xlsx", engine="openpyxl") as book:
+        first.to_excel(book, sheet_name="mine", index=False)
+        second.to_excel(book, sheet_name="other", index=False)
+    data = sources.load(tmp_path / "book.xlsx")
+    np.testing.assert_array_equal(data.X, first.to_numpy())
+    assert data.spec.columns == ("a", "b")
+    assert any("'mine'" in note and "'other'" in note for note in data.notes)
+
+
+def test_columns_are_kept_in_order_or_left_out(flowers) -> None:
+    path, frame = flowers
+    kept = sources.load(path, table=TableOptions(columns=("weight", "length, cm")))
+    np.testing.assert_allclose(kept.X, frame[["weight", "length, cm"]].to_numpy())
+    dropped = sources.load(path, table=TableOptions(drop=("colour",)))
+    np.testing.assert_allclose(dropped.X, frame[["length, cm", "weight"]].to_numpy())
+    np.save(path.with_name("plain.npy"), np.arange(12.0).reshape(3, 4))
+    array = sources.load(path.with_name("plain.npy"), table=TableOptions(columns=("3", "0")))
+    np.testing.assert_array_equal(array.X[0], [3.0, 0.0])
+
+
+def test_what_cannot_be_chosen_is_named(flowers) -> None:
+    path, _ = flowers
+    with pytest.raises(DataError, match="did you mean 'colour'"):
+        sources.load(path, table=TableOptions(drop=("color",)))
+    with pytest.raises(DataError, match="leaves no column"):
+        sources.load(path, table=TableOptions(columns=("weight",), drop=("weight",)))
+    with pytest.raises(DataError, match="one_hot makes a column of each of its words"):
+        sources.load(path)
+    with pytest.raises(InputError, match="is no table"):
+        sources.load("ring", table=TableOptions(standardise=True))
+    np.save(path.with_name("images.npy"), np.zeros((4, 2, 2)))
+    with pytest.raises(DataError, match="for tables only"):
+        sources.load(path.with_name("images.npy"), table=TableOptions(standardise=True))
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_a_constant_and_a_counting_column_are_pointed_out(ending: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"id": np.arange(30), "x": np.random.default_rng(0).normal(size=30), "always": 7.0})
+    path = tmp_path / f"t{ending}"
+    frame.to_csv(path, index=False) if ending == ".csv" else frame.to_parquet(path)
+    notes = " ".join(sources.load(path).notes)
+    assert "always" in notes
+    assert "'id' counts the rows" in notes
+    standard = sources.load(path, table=TableOptions(standardise=True))
+    np.testing.assert_array_equal(standard.X[:, 2], 0.0)
+
+
+def test_a_table_of_unlike_columns_has_a_report_that_says_something(tmp_path: Path) -> None:
+    """wine.csv's last column is a hundred times as wide as the others. Oracle: what the axes were asked to show."""
+    wine = load_wine(as_frame=True)
+    wine.data.to_csv(tmp_path / "wine.csv", index=False)
+    assert cli.run(["fit", str(tmp_path / "wine.csv"), "--out", str(tmp_path / "run")]) == 0
+    run = Run.open(tmp_path / "run")
+    page = (run.path / "report.html").read_text()
+    assert "od280/od315_of_diluted_wines" in page
+    spectrum = np.asarray(run.read_json("certificate.json")["spectrum"])
+    floor = figures.log_floor(spectrum)
+    assert floor is not None
+    assert 0 < floor < spectrum[spectrum > 0].min()
+    assert figures.log_floor(np.array([4.0, 3.0, 2.0, 1.0])) is None, "an ordinary spectrum keeps a straight axis"
+    low, high = figures.frame_of(np.array([[0.0, 0.0], [1000.0, 3.0]]))
+    np.testing.assert_allclose(high - low, [1080.0, 3.24])
+    low, high = figures.frame_of(np.array([[0.0, 0.0], [3.0, 2.0]]))
+    np.testing.assert_allclose(high - low, [3.24, 3.24])
+    rows = run.sample(5, 0)
+    export.write(rows, tmp_path / "s.csv", run.config.data)
+    assert list(pd.read_csv(tmp_path / "s.csv").columns) == list(wine.data.columns)
