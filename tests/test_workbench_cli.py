@@ -60,6 +60,7 @@ def test_fit_digits_writes_a_whole_run(capsys: pytest.CaptureFixture[str], tmp_p
     assert float(facts["beta"]) == pytest.approx(model.beta_, rel=1e-8)
     assert under(tmp_path) == [
         "run",
+        "run/card.md",
         "run/certificate.json",
         "run/config.json",
         "run/discriminator.safetensors",

@@ -14,6 +14,7 @@ import torch
 from markupsafe import Markup
 from PIL import Image
 
+import saddlegan
 from browser import Page, find_chromium, open_page
 from saddlegan.certify import GradientNorms
 from saddlegan.errors import InputError, RunError
@@ -269,6 +270,23 @@ def test_a_proof_is_a_flat_line_whatever_the_rounding() -> None:
     assert (
         "generator 0; discriminator 0" in equilibrium._rows(judged(lams, [step_of(1e-16, "proved", "exact")] * 3))[0][2]
     )
+
+
+def test_the_card_of_a_run(tmp_path: Path) -> None:
+    """What a model hub reads: front matter, then words; nothing of this machine, and loadable from another folder."""
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(80, 3)))
+    run = fitted(tmp_path, str(tmp_path / "rows.npy"))
+    card = (run.path / "card.md").read_text()
+    front = dict(line.split(": ") for line in card.split("---")[1].strip().splitlines() if ": " in line)
+    assert front["library_name"] == "saddlegan"
+    assert str(tmp_path) not in card
+    for words in ("## Certificate", "gap ", "## Limits", "second moments only", "saddlegan fit rows.npy", "seed 0"):
+        assert words in card
+    moved = run.path.rename(tmp_path / "anywhere")
+    (tmp_path / "rows.npy").unlink()
+    assert saddlegan.load(moved).sample(3).shape == (3, 3)
+    report.write(trained(tmp_path))
+    assert "nobody has judged this pair" in (tmp_path / "trained" / "card.md").read_text()
 
 
 def faults(page: Page) -> list[str]:

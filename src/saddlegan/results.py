@@ -96,6 +96,35 @@ class Solution:
     def __repr__(self) -> str:
         return _line(self)
 
+    def _repr_html_(self) -> str:
+        message = html.escape(self.status.value)
+        rows = {
+            "value (primal)": f"{self.value:.9g}",
+            "bound (dual)": f"{self.bound:.9g}",
+            "gap": f"{self.gap:.2g}",
+            **{name: f"{v:.4g}" for name, v in self.stats.items() if isinstance(v, (int, float)) and name != "status"},
+        }
+        body = "".join(f"<tr><th>{html.escape(name)}</th><td>{value}</td></tr>" for name, value in rows.items())
+        return f"<p><strong>{message[:1].upper()}{message[1:]}</strong></p><table>{body}</table>"
+
+    def plot(self) -> Any:
+        """Draw the value found above the bound that no feasible point goes below; returns a matplotlib figure.
+
+        Example:
+            >>> Solution(value=2.0, bound=1.5, gap=0.5, status=Status.FEASIBLE).plot().axes[0].get_title()
+            'gap 0.5'
+        """
+        from matplotlib.figure import Figure  # only where a picture is wanted
+
+        figure = Figure(figsize=(5.0, 1.8), layout="constrained")
+        ax = figure.subplots()
+        ax.barh(["bound (dual)", "value (primal)"], [self.bound, self.value], color=["#c3c8d0", "#0072B2"])
+        if math.isfinite(self.value) and math.isfinite(self.bound):
+            ax.axvline(self.bound, color="#20242b", lw=0.8, ls="--")
+        ax.set_title(f"gap {self.gap:.2g}")
+        ax.set_xlabel(self.status.value if len(self.status.value) < 60 else self.status.name.lower())
+        return figure
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Step:

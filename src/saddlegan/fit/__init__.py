@@ -2,6 +2,7 @@
 
 from saddlegan.fit._by_class import ByClass
 from saddlegan.fit._discrepancy import discrepancy
+from saddlegan.fit._displays import ComponentsDisplay, SamplesDisplay, SpectrumDisplay
 from saddlegan.fit._function_space import function_space
 from saddlegan.fit._linear import LinearWGAN
 from saddlegan.fit._polynomial import PolynomialWGAN
@@ -15,12 +16,15 @@ from saddlegan.fit.relu._two_layer_generator import TwoLayerFit, two_layer_gener
 __all__ = [
     "AbstractImages",
     "ByClass",
+    "ComponentsDisplay",
     "ImageBatches",
     "LinearWGAN",
     "PolynomialWGAN",
     "ProCoGAN",
     "QuadraticWGAN",
     "ReLUWGAN",
+    "SamplesDisplay",
+    "SpectrumDisplay",
     "TwoLayerFit",
     "discrepancy",
     "function_space",

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from saddlegan.errors import DataError, InputError
 from saddlegan.workbench.data.sources import Data
+from saddlegan.workbench.report import card
 from saddlegan.workbench.report.scene import Scene, Section, subtitle_of, title_of
 from saddlegan.workbench.report.sections import equilibrium, every_run, findings, measured, solved, stages, trained
 from saddlegan.workbench.runs.folder import Run
@@ -78,4 +79,5 @@ def write(run: Run, *, data: Data | None = None) -> Path:
         "sections": [{"id": s.id, "title": s.title, "data": dict(s.data)} for s in sections],
     }
     run.write_json("report.json", twin)
+    card.write(run, sections)
     return run.write_text("report.html", page)

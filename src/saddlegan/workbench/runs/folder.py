@@ -39,6 +39,7 @@ OWN_FILES = frozenset(
         "samples.png",
         "data.npy",
         "deviation.png",
+        "card.md",
         "report.html",
         "report.json",
         "explorer.html",

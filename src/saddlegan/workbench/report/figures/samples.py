@@ -20,7 +20,7 @@ SCATTER_POINTS = 2500  # per panel: more only hide one another
 TRAVERSAL_SD = 2.5
 TRAVERSAL_STEPS = 7
 NAMED_BARS = 40  # wider rows are drawn as a line
-MARGINALS = 12  # columns whose distributions are drawn
+MARGINALS = 15  # columns whose distributions are drawn
 UNLIKE = 4.0  # ratio of two coordinates' ranges beyond which each has its own scale
 STEEP = 300.0  # ratio of the first variance to the median one beyond which a spectrum needs a logarithmic axis
 
@@ -107,7 +107,7 @@ def short(name: str, length: int = 26) -> str:
 
 
 def marginals(real: np.ndarray, generated: np.ndarray, names: Sequence[str]) -> bytes:
-    """Each column's distribution, data against samples, at most twelve columns.
+    """Each column's distribution, data against samples, at most fifteen columns.
 
     Args:
         real: (n, d).
@@ -251,12 +251,18 @@ def loadings(axes_rows: np.ndarray, shares: np.ndarray, *, names: Sequence[str] 
         figure = style.new_figure(max(2.0, 1.3 + 0.28 * len(axes_rows)) + (0.7 if named else 0.0))
         panel = figure.subplots()
         shown = panel.imshow(axes_rows, cmap=style.DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
-        panel.set_yticks(range(len(shares)), [f"{index + 1}: {share:.2g}" for index, share in enumerate(100 * shares)])
+        panel.set_yticks(
+            range(len(shares)), [f"{index + 1}: {_share(share)}" for index, share in enumerate(100 * shares)]
+        )
         _column_axis(panel, names, axes_rows.shape[1])
         panel.tick_params(length=0)
         panel.set_ylabel("component: share, %")
         figure.colorbar(shown, ax=panel, label="change, in the column's sd", pad=0.02)
         return style.png(figure)
+
+
+def _share(percent: float) -> str:
+    return f"{percent:.0f}" if percent >= 1 else f"{percent:.2g}"
 
 
 def _column_axis(axes: Axes, names: Sequence[str] | None, count: int) -> None:

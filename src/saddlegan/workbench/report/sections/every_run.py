@@ -86,7 +86,7 @@ def _plane(
     thinned = thin(real)
     moment = second_moment(thinned, center=True)
     axes, mean = moment.eigenpairs(2).vectors.numpy().T, moment.mean.numpy()
-    return (thinned - mean) @ axes, (generated - mean) @ axes, ("first component of the data", "second component")
+    return (thinned - mean) @ axes, (generated - mean) @ axes, ("first component", "second component")
 
 
 def _lifted(X: np.ndarray, spread: float) -> np.ndarray:
