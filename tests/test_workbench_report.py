@@ -135,10 +135,9 @@ def test_html_is_escaped() -> None:
             html.table([("<i>", "<u>", "<s>")]),
             html.code("<x>"),
             html.figure(png, alt='"<a>', caption="<c>"),
-            html.details("<d>", html.text("<e>")),
         ]
     )
-    for tag in ("<b>", "<i>", "<u>", "<s>", "<x>", "<a>", "<c>", "<d>", "<e>"):
+    for tag in ("<b>", "<i>", "<u>", "<s>", "<x>", "<a>", "<c>"):
         assert tag not in made
     assert isinstance(made, Markup)
     width = int(made.split('width="')[1].split('"')[0])

@@ -78,19 +78,6 @@ class GaussianValues:
         T = self._inverse_root @ middle @ self._inverse_root
         return 0.5 * self.eta * (np.eye(self.size) - T), -self.eta * b
 
-    def c_transform(self, L: Array, g: Array) -> tuple[Array, Array, float]:
-        """D^c(y) = sup_x D(x) - (eta/2) ||x - y||^2 = y^T K y + h^T y + k, as (K, h, k).
-
-        Raises:
-            InputError: (eta/2) I - L is not positive definite: the supremum is infinite.
-        """
-        H = self._curvature(L)
-        if np.linalg.eigvalsh(H)[0] <= 0:
-            raise InputError("`L` must satisfy (eta/2) I - L > 0: the c-transform is infinite")
-        P = np.linalg.inv(H)
-        eye = np.eye(self.size)
-        return 0.25 * self.eta**2 * P - 0.5 * self.eta * eye, 0.5 * self.eta * P @ g, float(0.25 * g @ P @ g)
-
     def value(self, A: Array, b: Array, L: Array, g: Array) -> float:
         """V(A, b; L, g) of theory 2.2; minus infinity where D^c is infinite on the generator's samples.
 
@@ -113,10 +100,6 @@ class GaussianValues:
         transport = float(inverse @ (w**2 + self.eta**2 * (B**2).sum(1)))
         own = 0.5 * self.eta * (float((A**2).sum()) + float(b @ b))
         return float(np.trace(L @ self.covariance)) - 0.25 * transport + own
-
-    def sobolev(self, L: Array, g: Array) -> float:
-        """||D||^2 = E ||grad D(X)||^2 = 4 tr(L Sigma L) + |g|^2."""
-        return 4.0 * float(np.trace(L @ self.covariance @ L)) + float(g @ g)
 
     def optimum(self) -> Pair:
         """Return the Stackelberg pair: Sigma^1/2's singular values clipped at r, b = 0, and its potential."""

@@ -38,16 +38,12 @@ class DirectionMeasure:
         weights: rho(e) > 0 (k,); the generator puts mass rho(e) / R on the point R e.
         radius: R = sum of the weights; E ||g||^2 = R^2.
         bound: no distribution that satisfies (1) has a smaller E ||g||^2.
-        witnesses: unit directions u_j (j, d) of the discriminator that proves it.
-        outer: its weights v_j (j,), scaled so that D <= 1 on the unit sphere.
     """
 
     directions: Tensor
     weights: Tensor
     radius: float
     bound: float
-    witnesses: Tensor
-    outer: Tensor
 
     def points(self, m: int) -> Tensor:
         """Return m points of equal weight that follow the measure: systematic sampling along its own order."""
@@ -90,7 +86,7 @@ def solve_measure(
     lengths = X.norm(dim=1)
     U = pool = normalize(random)
     E = torch.cat([pool, -pool, normalize(X[lengths > 0][:: max(1, len(X) // 128)])])
-    best = DirectionMeasure(E[:1], E.new_zeros(1), 0.0, 0.0, U[:1], U.new_zeros(1))
+    best = DirectionMeasure(E[:1], E.new_zeros(1), 0.0, 0.0)
     for _ in range(MAX_ROUNDS):
         found = _linear_program(X, E, U, beta)
         if found is None:  # too few points e yet
@@ -106,7 +102,7 @@ def solve_measure(
         if bound < best.bound:  # an earlier discriminator proved more
             best = dataclasses.replace(best, directions=E[used], weights=rho[used], radius=radius)
         else:
-            best = DirectionMeasure(E[used], rho[used], radius, bound, U[neurons], v[neurons] / scale)
+            best = DirectionMeasure(E[used], rho[used], radius, bound)
         excess, u = _excess(X, E[used], rho[used], pool, beta)
         if peak <= 1.0 + 0.5 * tolerance and excess <= tolerance * max(beta, radius):
             break

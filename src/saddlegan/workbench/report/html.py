@@ -55,11 +55,6 @@ def code(line: str) -> Markup:
     return Markup("<pre><code>{}</code></pre>").format(line)
 
 
-def details(summary: str, body: Markup) -> Markup:
-    """A part that opens on demand."""
-    return Markup("<details><summary>{}</summary>{}</details>").format(summary, body)
-
-
 def join(parts: Iterable[str | Markup]) -> Markup:
     """Put fragments one after the other; plain strings are escaped."""
     return Markup("").join(escape(part) for part in parts)
