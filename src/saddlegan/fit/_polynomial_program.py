@@ -129,6 +129,7 @@ def _refined(
 
 def closed_form(mean: np.ndarray, moment: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the feasible point m = mu, P = mu mu^T + (C - level I)_+, whatever b is."""
+    # the covariance is thresholded, so the means agree and the linear part of (1) vanishes whatever b is
     values, vectors = np.linalg.eigh(moment - np.outer(mean, mean))
     return mean, np.outer(mean, mean) + (vectors * np.maximum(values - level, 0.0)) @ vectors.T
 
@@ -163,6 +164,7 @@ def _program(
 def _neurons(Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Write Y >= 0 with tr Y_uu = Y_11 as sum_j v_j (u_j, 1)(u_j, 1)^T, ||u_j|| = 1 (Sturm and Zhang's rotation)."""
     values, vectors = np.linalg.eigh(Y)
+    # a factor of Y by its eigenvectors; any rotation of its rows is one too, which the loop below uses
     rows = [np.sqrt(v) * vectors[:, i] for i, v in enumerate(values) if v > 1e-12 * max(values[-1], 1e-300)]
 
     def form(p: np.ndarray) -> float:
@@ -177,9 +179,11 @@ def _neurons(Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             break
         # (low + r high) / sqrt(1 + r^2) with form zero; the orthogonal combination keeps the sum
         cross = float(low[:-1] @ high[:-1] - low[-1] * high[-1])
+        # form(low) < 0 < form(high): one root of either sign, and the positive one keeps both weights positive
         r = (-cross + np.sqrt(cross**2 - form(low) * form(high))) / form(high)
         done.append((low + r * high) / np.sqrt(1.0 + r * r))
         rows = [*rows[1:-1], (high - r * low) / np.sqrt(1.0 + r * r)]
+    # (u, 1) and (-u, -1) are one rank-one matrix: the last entry is made positive
     points = [(p * np.sign(p[-1] or 1.0)) for p in done]
     kept = [p for p in points if np.linalg.norm(p[:-1]) > 1e-9]
     if not kept:
@@ -247,6 +251,7 @@ def dual_bound(
     if len(outer) == 0:
         return best
     top = float(np.linalg.eigvalsh(a * (directions.T * outer) @ directions)[-1])
+    # a shrunk point is dual feasible too, and the bound stays valid
     start = 1.0 if top <= 1.0 else 1.0 / top
     for shrink in start * (1.0 - np.array([0.0, 1e-12, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-4])):
         v = shrink * outer

@@ -90,6 +90,7 @@ def solve_quadratic(
     factor = shrunk.sqrt()[:, None] * vectors
     weight = root[:, : len(factor)] @ factor
 
+    # measured on W* itself, not on the eigenvalues it was made of: the two sides of the gap stay independent
     feature_square = weight.square().sum() if feature_moment is None else ((feature_moment @ weight) * weight).sum()
     value = float(feature_square)
     witness = vectors[:kept]
@@ -97,6 +98,7 @@ def solve_quadratic(
     top = float(torch.linalg.matrix_norm(witness, 2)) ** 2 if kept else 0.0
     dual = float((moment.matvec(witness) * witness).sum()) - level * float(witness.square().sum())
     bound = max(0.0, dual / max(1.0, top))
+    # of the factor that is handed out, on M - P itself: eigenvectors that lost orthogonality show here
     primal_residual = moment.spectral_distance(factor) - level
     gap = value - bound
     optimal = abs(gap) <= slack * max(1, kept) and primal_residual <= slack
@@ -132,6 +134,7 @@ def _inverse_root(S: Tensor | None, n_latent: int, like_: Tensor) -> tuple[Tenso
         return torch.eye(n_latent, dtype=like_.dtype, device=like_.device), n_latent
     sigma, U = torch.linalg.eigh(S)
     sigma, U = sigma.flip(0), U.flip(1)
+    # what rounding leaves of zero eigenvalues: their inverse roots would fill W with noise
     rank = int((sigma > len(sigma) * torch.finfo(S.dtype).eps * sigma[0]).sum())
     if rank == 0:
         raise InputError("`features` are constant: their second moment has rank 0")

@@ -72,6 +72,7 @@ def block_lanczos(
         remainder = product(last)
         passes += 1
         H = remainder @ basis.T
+        # the whole basis, not the last two blocks as in exact arithmetic: rounding brings pairs back that were found
         remainder -= H @ basis
         # a second time: after cancellation one projection leaves rounding errors as large as the remainder itself
         again = remainder @ basis.T
@@ -81,6 +82,7 @@ def block_lanczos(
         grown = T.new_zeros(N, N)
         grown[: N - b, : N - b] = T
         grown[N - b :], grown[:, N - b :] = H, H.T
+        # symmetric in exact arithmetic; eigh reads one triangle only, so neither may be favoured
         corner = H[:, N - b :]
         grown[N - b :, N - b :] = (corner + corner.T) / 2
         T = grown
@@ -88,18 +90,23 @@ def block_lanczos(
         order = (values.abs() if by_magnitude else values).argsort(descending=True)
         values, S = values[order], S[:, order]
         kept = min(k, N)
+        # only the last block's rows of S meet the remainder: no product with A is spent on residuals
         residuals = (S[N - b :, :kept].T @ remainder).norm(dim=1)
+        # over all passes: a restart may start with small Ritz values, and rounding remembers the large ones
         scale = max(scale, float(values.abs().max()))
         converged = kept == k and bool((residuals <= tolerances(values[:kept])).all())
         # deflation: directions at the rounding error of A are noise, and as new basis vectors would be false Ritz pairs
         last = orthonormal(remainder, floor=1e-12 * scale)
         if converged or len(last) == 0 or d == N or passes >= max_passes:
+            # orthonormal once more: long bases lose digits; QR may flip signs, which the next line takes back
             vectors = torch.linalg.qr((S[:, :kept].T @ basis).T).Q.T
             vectors *= ((S[:, :kept].T @ basis) * vectors).sum(1).sign()[:, None]
             done = converged or len(last) == 0 or d == N
             return Krylov(values[:kept], vectors, residuals, passes, done, basis, T, remainder)
+        # no more than the space has room for
         last = last[: d - N]
         if N + len(last) > max(basis_blocks * width, 2 * k + width, BASIS_SIZE):
+            # thick restart: the best Ritz vectors, and a product with them, since T of the new basis is not kept
             basis = last = orthonormal(S[:, : max(width, k)].T @ basis)
             T = T.new_zeros(0, 0)
         else:

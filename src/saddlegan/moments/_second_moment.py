@@ -136,6 +136,7 @@ class DenseMoment(AbstractSecondMoment):
     def eigenpairs(self, k: int) -> Eigenpairs:
         k = min(k, self.size)
         if self.size <= DENSE_SIZE or 4 * k > self.size or self.matrix.device.type != "cpu":
+            # LAPACK beats Lanczos for small matrices and for many pairs; eigh is ascending
             values, vectors = torch.linalg.eigh(self.matrix)
             return self._checked(values.flip(0)[:k].contiguous(), vectors.T.flip(0)[:k].contiguous())
         return self._checked(*_lanczos(self.matvec, self.size, k, "LA"))

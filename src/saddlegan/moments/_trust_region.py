@@ -49,6 +49,7 @@ def minimise(A: np.ndarray, b: np.ndarray, *, radius: float, sphere: bool = Fals
     scale = max(float(np.abs(values).max()), float(np.linalg.norm(c)) / radius, np.finfo(float).tiny)
     floor = -values[0]
     lowest = floor if sphere else max(floor, 0.0)
+    # gaps below this are rounding of eigh, and no slope may be divided by them
     tiny = 1e-13 * scale
 
     def coordinates(t: float) -> np.ndarray:
@@ -59,10 +60,12 @@ def minimise(A: np.ndarray, b: np.ndarray, *, radius: float, sphere: bool = Fals
     def excess(t: float) -> float:
         return float(np.linalg.norm(-c / (values + t))) - radius
 
+    # the secular equation has a pole at t = lowest: start beside it, where the norm is finite
     start = lowest + tiny
     if not sphere and values[0] > tiny and np.linalg.norm(c / values) <= radius:
         t, y = 0.0, -c / values
     elif excess(start) > 0:
+        # there every gap is at least |c| / radius, so that the point lies within the radius: a bracket
         stop = lowest + float(np.linalg.norm(c)) / radius + 2 * tiny
         t = root_scalar(excess, bracket=(start, stop), xtol=1e-15 * scale, rtol=8 * np.finfo(float).eps).root
         y = coordinates(t)
@@ -70,8 +73,10 @@ def minimise(A: np.ndarray, b: np.ndarray, *, radius: float, sphere: bool = Fals
         t = lowest
         y = coordinates(t)
         if sphere or floor >= 0:
+            # moving along the lowest eigenvector changes neither slope nor dual: go as far as the sphere
             y[0] += np.sqrt(max(radius**2 - float(y @ y), 0.0))
     length = float(np.linalg.norm(y))
+    # the root is exact to rounding only: put the point where it is feasible, and measure the value there
     if length > radius or (sphere and length > 0):
         y *= radius / length
     value = float(values @ y**2 + 2 * c @ y)
@@ -79,5 +84,6 @@ def minimise(A: np.ndarray, b: np.ndarray, *, radius: float, sphere: bool = Fals
     used = gap > tiny
     # along directions without curvature left, b must vanish: what is left of it costs at most 2 |c| radius
     loose = float(np.linalg.norm(c[~used]))
+    # A + t I may be negative by rounding, up to `tiny`, which costs at most tiny radius^2 over the ball
     bound = float(-np.sum(c[used] ** 2 / gap[used]) - t * radius**2 - 2 * loose * radius - tiny * radius**2)
     return Minimum(Q @ y, value, min(bound, value))

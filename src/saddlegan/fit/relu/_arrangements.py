@@ -57,9 +57,11 @@ def _lines(P: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _cells_of_lines(P: np.ndarray) -> np.ndarray:
     n = P.shape[0]
     _, spectrum, basis = np.linalg.svd(P, full_matrices=False)
+    # rows are unit vectors, so that the tolerance is an angle
     rank = int((spectrum > TOLERANCE * max(1.0, spectrum[0])).sum())
     if n == rank:
         return _all_signs(n)
+    # within the span nothing is lost: directions outside it change no sign
     P = P @ basis[:rank].T
     if rank == 1:
         positive = P[:, 0] > 0
@@ -80,6 +82,7 @@ def _open(P: np.ndarray, rays: np.ndarray, zero: np.ndarray, local: np.ndarray) 
     patterns[1] = ~patterns[0]
     where = np.nonzero(zero)[1].reshape(count, local.shape[1])
     patterns[:, np.arange(count)[:, None, None], np.arange(len(local))[:, None], where[:, None, :]] = local
+    # packed to bits: patterns are many, and repeats come from every ray that a cell touches
     return np.unique(np.packbits(patterns.reshape(-1, n), axis=1), axis=0)
 
 
@@ -92,6 +95,7 @@ def _rays(P: np.ndarray, rank: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     subsets = itertools.combinations(range(P.shape[0]), rank - 1)
     while chunk := list(itertools.islice(subsets, CHUNK)):
         _, spectrum, basis = np.linalg.svd(P[np.array(chunk)], full_matrices=True)
+        # dependent subsets meet in more than a ray; another subset gives their rays
         rays = basis[spectrum[:, -1] > TOLERANCE, -1]
         yield rays, np.abs(rays @ P.T) <= TOLERANCE * 10
 

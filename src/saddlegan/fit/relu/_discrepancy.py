@@ -103,6 +103,7 @@ def ascend(
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     random = torch.randn(n_starts, d, generator=generator, dtype=X.dtype, device=generator.device).to(X.device)
     mean = X.mean(0) - G.mean(0)
+    # where second moments differ most, which random starts miss in many dimensions
     axes = torch.linalg.eigh(X.T @ X / len(X) - G.T @ G / len(G)).eigenvectors.T[[0, -1]]
     start = torch.cat([random, axes, -axes, mean[None], -mean[None]])
     start = torch.nn.functional.normalize(start[start.norm(dim=1) > 0])
@@ -114,6 +115,7 @@ def ascend(
         value = (slope * U).sum(1)
         better = value > best
         best, champion = torch.where(better, value, best), torch.where(better[:, None], U, champion)
+        # from the best so far, with steps that shrink: f is piecewise linear, and plain ascent would hop over its kinks
         U = torch.nn.functional.normalize(champion + torch.nn.functional.normalize(slope) / (1.0 + 0.2 * step))
     winner = Projection(math.inf, -math.inf, champion[0])
     if polished == 0:
@@ -195,6 +197,7 @@ def upper_bound(X: Tensor, G: Tensor, direction: Tensor) -> float:
     X, G, direction = X.double(), G.double(), direction.double()
     costs = []
     for x, g, weights in _couplings(X, G, direction):
+        # |g^T u| is that of -g: each pair may pick the nearer sign
         gap = torch.where((x - g).norm(dim=1)[:, None] <= (x + g).norm(dim=1)[:, None], x - g, x + g)
         costs.append((float(weights @ gap.norm(dim=1)), (gap * weights[:, None]).T @ gap))
     delta = (X.mean(0) - G.mean(0)).cpu().numpy()
@@ -202,6 +205,7 @@ def upper_bound(X: Tensor, G: Tensor, direction: Tensor) -> float:
     found += [0.5 * _largest(delta, S.cpu().numpy(), None) for _, S in costs]
     sides = []
     for P, Q in ((X, G), (G, X)):
+        # a point at 0 has no direction; its row of N is 0 whatever is divided
         lengths = Q.norm(dim=1).clamp_min(torch.finfo(Q.dtype).tiny)
         N = (Q / lengths[:, None]).T @ Q / len(Q)
         sides.append(0.5 * _largest(delta, (P.T @ P / len(P)).cpu().numpy(), N.cpu().numpy()))
@@ -222,6 +226,7 @@ def _largest(delta: np.ndarray, M: np.ndarray, N: np.ndarray | None) -> float:
         A = M / (2.0 * c) - (0.0 if N is None else N)
         return 0.5 * c - minimise(-A, -0.5 * delta, radius=1.0, sphere=True).bound
 
+    # in the exponent: c spans orders of magnitude; a loose search will do, every c gives a bound
     best = minimize_scalar(bound, bounds=(-5.0, 1.0), method="bounded", options={"xatol": 1e-2, "maxiter": 30})
     return max(0.0, min(float(best.fun), bound(0.0)))
 

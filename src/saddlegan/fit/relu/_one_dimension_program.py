@@ -59,6 +59,7 @@ def sorted_program(
     t = np.union1d(np.arange(n + 1) / n, np.arange(m + 1) / m)
     real = largest_fraction(x / scale, t)
     F = cp.Variable(m + 1)  # S_g at i/m: with it every constraint touches a handful of variables
+    # the points are slopes of S_g: sorted points are a concave S_g, which `diff(g) <= 0` says
     g = m * cp.diff(F)
     fake = interpolation(t, m) @ F
     above = real - fake
@@ -99,6 +100,7 @@ def mismatch(x: np.ndarray, g: np.ndarray) -> float:
 def interpolation(t: np.ndarray, m: int) -> csr_array:
     """Return the matrix that interpolates values at i/m, i = 0..m, to the abscissae t."""
     position = np.clip(t * m, 0, m)
+    # 1e-12: a knot that rounding put just below itself must not take the interval before it
     left = np.minimum(np.floor(position + 1e-12).astype(int), m - 1)
     share = position - left
     rows = np.arange(len(t))
@@ -160,8 +162,10 @@ def linear_generator(x: np.ndarray, beta: float, *, max_cuts: int = 500, toleran
     w, b, worst, lam = 0.0, 0.0, np.inf, np.zeros(1)
     mean = float(ascending.mean())
     for _ in range(max_cuts):
+        # the quantile functions meet there: between two knots S_g - S_x is largest nowhere else
         crossing = np.clip(norm.sf((descending - b) / w), knots[:-1], knots[1:]) if w > 0 else knots[1:]
         t = np.concatenate([knots, crossing])
+        # isf is infinite at both ends, where the density is 0: clipped, and overwritten by the where
         kernel = np.where((t > 0) & (t < 1), norm.pdf(norm.isf(np.clip(t, 1e-300, 1 - 1e-16))), 0.0)
         real = np.interp(t, knots, np.concatenate([[0.0], np.cumsum(descending)]) / n)
         above = real - w * kernel - b * t
@@ -172,6 +176,7 @@ def linear_generator(x: np.ndarray, beta: float, *, max_cuts: int = 500, toleran
             break
         for family, violation in enumerate(violations):
             i = int(violation.argmax())
+            # only what is violated: a cut that is met adds a row and no information
             if violation[i] <= 0.5 * tolerance:
                 continue
             upper = np.array([kernel[i], t[i]]) if family < 2 else np.array([-kernel[i], 1 - t[i]])
@@ -196,6 +201,7 @@ def linear_generator(x: np.ndarray, beta: float, *, max_cuts: int = 500, toleran
     A, c = np.stack(rows), np.array(sides)
     value = (w**2 + b**2) * size**2
     bound = -(0.25 * float(np.square(A.T @ lam).sum()) + float(c @ lam)) * size**2
+    # back to data units: thresholds scale with x, multipliers with the constraint's right side
     kept = [(s, h * size, v * p * size) for (s, h, v), p in zip(families, lam, strict=True) if p > 0 and s]
     columns = np.array(kept).reshape(-1, 3)
     done = worst <= tolerance

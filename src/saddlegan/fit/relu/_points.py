@@ -119,6 +119,7 @@ def match_points(
     orthonormal = None if basis is None else torch.linalg.qr(basis).Q * math.sqrt(m)
     G = start if orthonormal is None else orthonormal @ (orthonormal.T @ start / m)
     slack = _violation(X, G, beta, generator) > tolerance * beta
+    # aim inside: the oracle's own error then does not break feasibility
     level = beta * (1.0 - tolerance)
     cuts = _cuts(X, G, orthonormal, _seed_directions(X, generator))
     values = [math.inf if slack else float(G.square().sum(1).mean())]
@@ -129,6 +130,7 @@ def match_points(
         cuts = _relinearised(cuts, anchor, orthonormal)
         for _ in range(MAX_ROUNDS):
             rounds += 1
+            # convex in V: the concave side of (1) stands linearised at the anchor
             V, lam, allowed = _subproblem(cuts, level, slack)
             G = V * math.sqrt(m) if orthonormal is None else orthonormal @ V
             found, excess = _violated(X, G, level, cuts.directions[torch.as_tensor(lam > 0)], generator)
@@ -231,9 +233,11 @@ def _subproblem(cuts: _Cuts, level: float, slack: bool) -> tuple[Tensor, np.ndar
     F, U, signs = cuts.features, cuts.directions, cuts.signs
     gram = ((F @ F.T) * (U @ U.T) * torch.outer(signs, signs)).cpu().numpy()
     spectrum, vectors = np.linalg.eigh(gram)
+    # cuts with equal patterns make the Gram matrix singular: directions at its rounding are left out
     keep = spectrum > 1e-13 * spectrum[-1]
     A = vectors[:, keep] * np.sqrt(spectrum[keep])
     if slack:
+        # one shared violation at a price, until a feasible iterate is found
         A = np.hstack([A, np.full((len(A), 1), -1.0 / SLACK_WEIGHT)])
     right = (signs * cuts.targets).cpu().numpy() + level
     found = least_distance(A, right)

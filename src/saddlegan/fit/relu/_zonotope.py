@@ -71,11 +71,13 @@ def project(point: Tensor, P: Tensor, *, tolerance: float = 1e-13) -> Projection
     for _ in range(MAX_ITERATIONS):
         corner = target - vertex(P, torch.as_tensor(nearest).to(P)[None])[0].cpu().numpy()
         size = float(np.linalg.norm(nearest))
+        # the halfspace through the corner with normal `nearest` holds all of Z_P: a bound at every round
         lower = float(nearest @ corner) / max(size, 1e-300)
         if lower > best:
             best, direction = lower, nearest
         if size - lower <= tolerance * max(size, scale**0.5):
             break
+        # a corner that is there already: rounding alone would go round in circles
         if (np.abs(corners - corner).max(axis=1) <= 1e-15 * scale**0.5).any():
             break
         corners, weights = np.vstack([corners, corner]), np.append(weights, 0.0)
@@ -96,9 +98,11 @@ def _affine_minimum(corners: np.ndarray, weights: np.ndarray) -> tuple[np.ndarra
         k = len(weights)
         system = np.zeros((k + 1, k + 1))
         system[:k, :k] = corners @ corners.T
+        # the row of ones, scaled with the corners: beside plain ones small corners would look like lost rank
         system[k, :k] = system[:k, k] = np.sqrt(np.trace(system)) or 1.0
         right = np.zeros(k + 1)
         right[k] = system[k, 0]
+        # least squares, not solve: affinely dependent corners make the system singular
         goal = np.linalg.lstsq(system, right, rcond=None)[0][:k]
         if (goal > 1e-14).all():
             return corners, goal
@@ -109,6 +113,7 @@ def _affine_minimum(corners: np.ndarray, weights: np.ndarray) -> tuple[np.ndarra
         weights = (1.0 - step) * weights + step * goal
         keep = weights > 1e-14
         if keep.all():
+            # rounding kept what the step should have dropped: drop the smallest, so that the cycle ends
             keep[int(np.where(falling, weights, np.inf).argmin())] = False
         corners, weights = corners[keep], weights[keep] / weights[keep].sum()
         if len(weights) == 1:
