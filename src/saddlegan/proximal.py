@@ -92,6 +92,7 @@ def squared_distance(D_new: nn.Module, D_old: nn.Module, x: Rows, norm: Norm) ->
             centre = D_old(points, *given)
         return (D_new(points, *given) - centre).square().mean()
     if norm == "sobolev":
+        # the graph of the gradient itself: it is D_new's parameters that the distance must move
         moved = _input_gradient(D_new, points, given, create_graph=torch.is_grad_enabled())
         centre = _input_gradient(D_old, points, given, create_graph=False)
         return (moved - centre).flatten(1).square().sum(1).mean()

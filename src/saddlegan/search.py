@@ -103,6 +103,7 @@ def perturbed(module: nn.Module, size: float, generator: torch.Generator) -> nn.
     with torch.no_grad():
         for parameter in twin.parameters():
             if parameter.requires_grad:
+                # drawn on the CPU: one seed gives the same starts on every device
                 noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype).to(parameter.device)
                 parameter += size * max(0.1, float(parameter.square().mean().sqrt())) * noise
     return twin
@@ -182,6 +183,7 @@ def ascend(
                 break
         climb(objective(player, *draw()))
         follow(average, player, 1.0 - decay)
+    # the last quarter of the curve: what it still gained, more steps might gain again
     slack = best_score - progress[-1 - len(progress) // 4]
     settled = stale >= search.patience or slack <= 0.01 * abs(best_score) + 1e-9
     return Found(best, best_score, tuple(curve), settled, slack if math.isfinite(slack) else math.inf)

@@ -121,6 +121,7 @@ def kernel_distance(X: np.ndarray, Y: np.ndarray) -> float:
     n, m = len(X), len(Y)
     if min(n, m) < 2:
         raise InputError(f"the kernel distance needs at least 2 rows in every half, got {n} and {m}")
+    # without the diagonal: the unbiased estimate, which may be negative where the samples agree
     within = sum((_kernel_sum(Z, Z) - _diagonal(Z)) / (len(Z) * (len(Z) - 1)) for Z in (X, Y))
     return float(within - 2.0 * _kernel_sum(X, Y) / (n * m))
 

@@ -228,6 +228,7 @@ def _copies(X: np.ndarray, Y: np.ndarray, ratio: float) -> tuple[np.ndarray, np.
             better = best < least[j]
             nearest[j] = np.where(better, at + i.start, nearest[j])
             least[j] = np.where(better, best, least[j])
+    # squares of distances on both sides
     return least <= ratio**2 * own[nearest], nearest
 
 

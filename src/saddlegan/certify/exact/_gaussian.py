@@ -74,6 +74,7 @@ class GaussianValues:
 
     def potential(self, A: Array, b: Array) -> tuple[Array, Array]:
         """Optimal potential D_G: L = (eta/2)(I - T), g = -eta b with Brenier's map T of equation 2.2."""
+        # Brenier's map is symmetric only in this order; (Sigma A A^T)^1/2 is not
         middle = root(self._root @ A @ A.T @ self._root)
         T = self._inverse_root @ middle @ self._inverse_root
         return 0.5 * self.eta * (np.eye(self.size) - T), -self.eta * b
@@ -90,6 +91,7 @@ class GaussianValues:
         A, b, L, g = self._read(A, b, L, g)
         values, Q = np.linalg.eigh(self._curvature(L))
         w, B = Q.T @ (g + self.eta * b), Q.T @ A
+        # directions in which c is as curved as D: D^c is finite only where neither mean nor factor reaches into them
         flat = values <= 1e-12 * self.eta
         scale = 1e-9 * (1.0 + np.abs(w).max() + np.abs(B).max())
         if (values < -1e-12 * self.eta).any() or np.abs(w[flat]).max(initial=0) + np.abs(B[flat]).max(
@@ -183,6 +185,7 @@ class GaussianValues:
                 factor = np.linalg.cholesky(H)
             except np.linalg.LinAlgError:
                 return -math.inf
+            # tr A^T H^-1 A by the factor of H: no inverse, and positive whatever the rounding
             transport = 0.25 * self.eta**2 * float((np.linalg.solve(factor, A) ** 2).sum())
             shift = 0.25 * float(w @ np.linalg.solve(H + eye / (2.0 * lam), w))
             step = M - L
@@ -201,12 +204,14 @@ class GaussianValues:
             step = M - L
             gradient = Sigma - R - Q - 2.0 * lam * (step @ Sigma + Sigma @ step)
             now = reach(M)
+            # strong concavity turns the gradient into a bound: the maximum is at most slack above the value reached
             slack = float((gradient**2).sum()) / (2.0 * modulus)
             if slack <= 1e-14 * (1.0 + abs(now)):
                 break
             hessian = np.kron(P, Q) + np.kron(Q, P) + np.kron(C, R) + np.kron(R, C)
             hessian += 2.0 * lam * (np.kron(eye, Sigma) + np.kron(Sigma, eye))
             direction = np.linalg.solve(hessian, gradient.ravel()).reshape(d, d)
+            # the solve works on all d^2 entries and breaks the symmetry by rounding, which would grow
             direction = (direction + direction.T) / 2
             rise, length = float((gradient * direction).sum()), 1.0
             while reach(M + length * direction) < now + 1e-4 * length * rise and length > 1e-12:

@@ -112,6 +112,7 @@ class Arena:
             if count(real) != count(held_out):
                 return None
         blocks = self._blocks(self.game.replace(G=_Shown()).value, (held_out, real))
+        # block by block on the same samples: what both values share cancels, and with it most of the noise
         gains = self.held_out_value - blocks
         return gain_of(gains, value=value, tolerance=self.search.tolerance, significance=significance)
 
@@ -196,6 +197,7 @@ class Arena:
             search=self.search,
             project=self.search.project_generator,
         )
+        # what was found at a smaller lambda is a deviation at a larger one: gains do not fall for want of luck
         player = frozen(max([found.player, *known], key=score))
         gains = held_out_value - self._blocks(game.replace(G=player).value, self.splits.held_out)
         return Deviation(player, gains, found.curve, found.settled, found.slack, 0.0)
@@ -297,6 +299,7 @@ class Arena:
         def draw() -> Batch:
             return (self._batch(sample[0]), self._batch(sample[1])) if cautious else self._fixed(G, self.draw())[1]
 
+        # the follower first: it is near the inner maximum at the generator that won; then the proximal term's centre
         starts = [warm, *[self.trainable_D] * min(2, self.search.restarts)]
         if self.search.restarts > 2:  # far starts, for an inner problem that is not concave
             starts += [self._near(self.trainable_D, FAR, discriminator=True), self._mirrored()]
@@ -306,6 +309,7 @@ class Arena:
         unmoved = self._blocks(game.value, sample)
         reached = self._blocks(proximal(inner.player), sample)
         pair = self._blocks(self.game.value, batch)
+        # D* itself is a candidate: the inner maximum is never below V(G, D*), and a failed search invents no gain
         return pair - (reached if float(reached.mean()) > float(unmoved.mean()) else unmoved), inner
 
     def _proximal(self, G: nn.Module, D: nn.Module, *, lam: float, norm: Norm) -> Callable[[Tensor, Tensor], Tensor]:

@@ -173,6 +173,7 @@ def split(game: Game, X: Rows, *, batch_size: int, generator: torch.Generator) -
             f"`data` has {n} samples; half of them feed the search, so at least {max(8, 2 * batch_size)} are needed "
             f"for `batch_size` {batch_size}: pass more data or Search(batch_size={max(1, n // 2)})"
         )
+    # data may be sorted by label or time: unshuffled, the three parts would be three distributions
     order = torch.randperm(n, generator=generator)
     X = placed(take(X, order), like(game.D))
     groups = game.rows_in_groups
@@ -182,6 +183,7 @@ def split(game: Game, X: Rows, *, batch_size: int, generator: torch.Generator) -
         raise InputError(f"`data` has {n} samples, too few for groups of {groups} in a half and two quarters")
     together = paired(game, X)
     select = game.sample_latent(chosen if together else SELECT // groups * groups, generator)
+    # latents are free where they need no partner: more of them than samples lower the error at no cost in data
     most = end - quarter if together else max(LATENTS, n - quarter) // groups * groups
     held_out = game.sample_latent(most, generator)
     return Splits(part(X, 0, half), (part(X, half, half + chosen), select), (part(X, quarter, end), held_out))
@@ -209,6 +211,7 @@ def block_values(
     `graph` the value is computed faster, but a penalty of the user's that differentiates would fail.
     """
     x, z = batch
+    # two blocks at least, for a standard error, and two rows or groups in each
     blocks = min(blocks, max(2, count(x) // rows_in_groups // 2))
     values = []
     pieces = zip(_blocks(x, blocks, rows_in_groups), _blocks(z, blocks, rows_in_groups), strict=True)
@@ -244,7 +247,9 @@ def gain_of(blocks: Tensor, *, value: float, tolerance: float, significance: flo
         slack: what an unfinished inner maximum may still take away.
     """
     count = blocks.shape[0]
+    # between blocks, not rows: a value need not be a mean over rows (penalties, groups, pairs)
     error = float(blocks.std()) / math.sqrt(count)
+    # Student's, not the normal's: so few blocks estimate their own spread badly
     quantile = float(student.isf(significance, count - 1))
     return Gain(float(blocks.mean()), error, tolerance * (1.0 + abs(value)) + quantile * error + slack)
 

@@ -96,6 +96,7 @@ class CTransform:
     @torch.no_grad()
     def _solve(self, D: QuadraticPotential, y: Tensor) -> Tensor:
         H = self.eta * torch.eye(y.shape[1], dtype=y.dtype, device=y.device) - 2.0 * D.L
+        # Cholesky as the test too: it fails where the supremum is infinite
         factor, failed = torch.linalg.cholesky_ex(H)
         if int(failed):
             raise InputError("`eta` I - 2L is not positive definite: D^c is infinite; raise `eta` or slow D down")
@@ -119,6 +120,7 @@ class CTransform:
             x = torch.where(better[:, None], trial, x)
             value = torch.where(better, trial_value, value)
             residual = torch.where(better[:, None], trial_residual, residual)
+            # each row has a step of its own: one hard sample must not hold up the batch
             length = torch.where(better, (1.2 * length).clamp_max(4.0), 0.5 * length)
         worst = float((residual.norm(dim=1) / allowed).max()) * self.tol
         if worst > self.tol:

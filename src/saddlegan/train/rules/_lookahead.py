@@ -111,6 +111,7 @@ class Lookahead(AbstractRule):
             slow = self._slow[key]
             if parameter.requires_grad:  # a layer frozen in mid-training stands still
                 parameter.copy_(torch.lerp(slow, parameter, self.rate))
+            # frozen layers too: thawed later, they must not be pulled back to where training began
             slow.copy_(parameter)
 
     def _own_state(self) -> dict[str, Any]:

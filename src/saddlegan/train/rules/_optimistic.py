@@ -94,6 +94,7 @@ class Optimistic(AbstractRule):
         optimizer.step()
         last = self._last.get(name, {})
         with torch.no_grad():
+            # the step as taken, whatever the optimiser made of the gradient: p + s + (s - s_last) for Adam as for SGD
             steps = {key: p - old for (key, p), old in zip(moving.items(), before, strict=True)}
             for key, step in steps.items():
                 if key in last:

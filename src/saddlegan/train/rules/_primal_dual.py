@@ -286,6 +286,7 @@ class PrimalDual(AbstractRule):
             fake = batch.fake
             made = fake if self.features is None else self.features(fake)
             density = kernel_density(self._in(unit, near), self._in(unit, made), bandwidths, replicas=self.replicas)
+            # held fixed: the term pulls the density up to the target and never the target down
             target = (density + rise.flatten()).detach()
             term = weight * (target - density).square().mean()
             seen.append((term.detach(), density.detach().mean()))

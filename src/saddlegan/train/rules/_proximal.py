@@ -125,6 +125,7 @@ class Proximal(AbstractRule):
         self.persistent = persistent
         self.points = points
         self._swapped = False
+        # swapping keeps the optimiser's moments with D', whose path they describe
         self._other = clone(game.D)  # D' between persistent steps, the centre D within any step
 
     def _step(self, x: Rows) -> Step:

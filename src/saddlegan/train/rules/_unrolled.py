@@ -113,6 +113,7 @@ class Unrolled(AbstractRule):
                 )
                 length = self.length * self._replicas  # the loss is a mean over replicas, each of which moves alone
                 weights = {name: w - length * g for (name, w), g in zip(weights.items(), gradient, strict=True)}
+            # through all steps: the gradient sees how D would answer, which is what unrolling is for
             yield functional_call(descent, self._plain(weights), (x_piece, z_piece))
 
     def _plain(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
