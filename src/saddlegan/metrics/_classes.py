@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtri
 
 from saddlegan import checks
 from saddlegan.checks import RandomState
 from saddlegan.errors import InputError
 from saddlegan.metrics._measurement import Features, Measurement, halves, measured, read_pair
 
+LEVEL = 0.01  # of the test for the class farthest off, all classes together
 SUM_TOLERANCE = 1e-3  # what float16 probabilities may miss of 1
 
 
@@ -42,7 +44,10 @@ def inception_like(
     Returns:
         `Measurement` whose value is the score of the generated rows and whose floor that of real ones, higher better;
         `histogram`, `real_histogram` (shares by most probable class), `histogram_distance`, `histogram_floor`,
-        `histogram_error` in `stats`.
+        `histogram_error` in `stats`; and the class whose share is farthest from the real one, `worst_class` (its
+        column), by how many standard errors, `worst_class_deviation`, and how many chance alone would reach in one
+        measurement of a hundred, all classes looked at, `worst_class_limit`: the sharpest test for a class that is
+        missing, since a total variation adds up the noise of all the others.
 
     Raises:
         InputError: rows that are no probabilities, or too few.
@@ -69,8 +74,18 @@ def inception_like(
         "histogram_matched": _distance(X, Y) if H is not None else float(np.mean([pair[0] for pair in drawn])),
         "histogram_floor": _distance(X, H[: len(Y)]) if H is not None else float(np.mean([pair[1] for pair in drawn])),
         "histogram_error": float(np.hypot(*np.std(drawn, axis=0, ddof=1))),
+        "worst_class": int(np.argmax(np.abs(_deviations(X, Y)))),
+        "worst_class_deviation": float(np.abs(_deviations(X, Y)).max()),
+        "worst_class_limit": float(ndtri(1.0 - LEVEL / (2 * X.shape[1]))),
     }
     return measured(lambda A, B: score(B), X, Y, H, seed, better="higher", stats=stats)
+
+
+def _deviations(P: np.ndarray, Q: np.ndarray) -> np.ndarray:
+    """Difference of each class's shares in their own standard errors, as if both were the pooled share (z-test)."""
+    pooled = (len(P) * _histogram(P) + len(Q) * _histogram(Q)) / (len(P) + len(Q))
+    error = np.sqrt(pooled * (1.0 - pooled) * (1.0 / len(P) + 1.0 / len(Q)))
+    return np.divide(_histogram(Q) - _histogram(P), error, out=np.zeros(P.shape[1]), where=error > 0)
 
 
 def score(P: np.ndarray) -> float:

@@ -23,6 +23,10 @@ from torch.nn import functional
 from saddlegan import checks
 from saddlegan.checks import RandomState
 from saddlegan.errors import DataError, InputError
+from saddlegan.metrics._imagenet import ImageNet
+from saddlegan.metrics._pictures import image_shape_of, pictures, value_range_of
+
+__all__ = ["Classifier", "ImageNet", "RandomConvolution", "from_file", "pixels"]
 
 WIDTHS = (16, 32, 64)  # channels of the convolutions, each of stride 2
 FORMAT = 1  # of what a classifier is and how it is trained: raise it when that changes
@@ -69,12 +73,12 @@ class RandomConvolution(nn.Module):
         random_state: RandomState = 0,
     ) -> None:
         super().__init__()
-        self.image_shape, self.value_range = _image_shape(image_shape), _value_range(value_range)
+        self.image_shape, self.value_range = image_shape_of(image_shape), value_range_of(value_range)
         draw = checks.generator(random_state)
         self.layers = nn.ModuleList(_convolutions(self.image_shape, draw))
 
     def forward(self, x: Tensor) -> Tensor:
-        h = _pictures(x, self.image_shape, self.value_range)
+        h = pictures(x, self.image_shape, self.value_range)
         found = []
         for layer in (None, *self.layers):
             h = h if layer is None else functional.leaky_relu(layer(h), 0.2)
@@ -163,7 +167,7 @@ class Classifier(nn.Module):
         if image_shape is None:
             body: nn.Module = nn.Sequential(_linear(d, 128, draw), nn.ReLU(), _linear(128, 64, draw), nn.ReLU())
         else:
-            shape = _image_shape(image_shape)
+            shape = image_shape_of(image_shape)
             if math.prod(shape) != d:
                 raise InputError(f"`image_shape` must have {d} values, got {shape}")
             body = _ConvolutionBody(shape, draw)
@@ -255,7 +259,7 @@ class _ConvolutionBody(nn.Module):
         self.layers, self.last = nn.ModuleList(layers), _linear(n, 64, draw)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = _pictures(x, self.shape, (0.0, 1.0))
+        h = pictures(x, self.shape, (0.0, 1.0))
         for layer in self.layers:
             h = functional.relu(layer(h))
         return functional.relu(self.last(h.flatten(1)))
@@ -286,23 +290,3 @@ def _initialise(layer: nn.Module, fan_in: int, draw: torch.Generator) -> None:
                 parameter.zero_()
             else:
                 parameter.normal_(0.0, math.sqrt(2.0 / fan_in), generator=draw)
-
-
-def _pictures(x: Tensor, shape: tuple[int, ...], value_range: tuple[float, float]) -> Tensor:
-    """Flat rows, channels last, to (n, c, h, w) in [0, 1]."""
-    low, high = value_range
-    h, w = shape[:2]
-    return ((x.reshape(len(x), h, w, -1) - low) / (high - low)).permute(0, 3, 1, 2)
-
-
-def _image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    if len(shape) not in (2, 3):
-        raise InputError(f"`image_shape` must be (h, w) or (h, w, c), got {shape!r}")
-    return tuple(checks.count("image_shape", side) for side in shape)
-
-
-def _value_range(value_range: tuple[float, float]) -> tuple[float, float]:
-    low, high = (checks.number("value_range", end, least=-math.inf) for end in value_range)
-    if not low < high:
-        raise InputError(f"`value_range` must be (black, white) with black < white, got {value_range!r}")
-    return low, high

@@ -44,15 +44,24 @@ class Pictures:
         """(h, w) or (h, w, c) of a row."""
         return (self.side, self.side) if self.channels == 1 else (self.side, self.side, self.channels)
 
+    def named(self) -> tuple[np.ndarray, np.ndarray]:
+        """Labels of `train` and of `held_out`.
+
+        Raises:
+            DataError: there are none.
+        """
+        if self.labels is None or self.held_out_labels is None:
+            raise DataError(f"{self.name} has no labels: save them beside the images in a .npz as {LABELS[0]!r}")
+        return self.labels, self.held_out_labels
+
     def classifier(self, cache: Path | None) -> Classifier:
         """A classifier trained on the labels of `train`, kept in the folder `cache`.
 
         Raises:
             DataError: there are no labels.
         """
-        if self.labels is None:
-            raise DataError(f"{self.name} has no labels: save them beside the images in a .npz as {LABELS[0]!r}")
-        return Classifier.fit(self.train, self.labels, image_shape=self.shape, random_state=0, cache=cache)
+        labels, _ = self.named()
+        return Classifier.fit(self.train, labels, image_shape=self.shape, random_state=0, cache=cache)
 
 
 def load(source: str | None, *, side: int | None = None) -> Pictures:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from saddlegan.errors import InputError
-from saddlegan.workbench.reproductions import convexity, dynamics, equilibria, models, primal_dual, trained
+from saddlegan.workbench.reproductions import convexity, dynamics, equilibria, models, primal_dual, recovery, trained
 from saddlegan.workbench.reproductions.finding import Experiment
 
-PAPERS = (convexity, models, equilibria, dynamics, trained, primal_dual)
+PAPERS = (convexity, models, equilibria, dynamics, trained, primal_dual, recovery)
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment for paper in PAPERS for experiment in paper.EXPERIMENTS
 }

@@ -309,9 +309,9 @@ LAMS = (0.0, 0.01, 0.1, 1.0, 10.0, math.inf)
 
 def trained_spectrum(work: Work) -> Finding:
     """The ladder of lambda on pairs at several stages of training, and on an exact game."""
-    rows = 2_000 if work.full else 300
-    stages = (100, 500, 2_500) if work.full else (50, 200)
-    search = Search(steps=200 if work.full else 20, restarts=3, evaluations=20 if work.full else 4)
+    rows = 1_000 if work.full else 300
+    stages = (100, 1_500) if work.full else (50, 200)
+    search = Search(steps=100 if work.full else 20, restarts=3, evaluations=10 if work.full else 4)
     found = {
         stage: [
             work.part(
@@ -441,6 +441,6 @@ EXPERIMENTS = (
         "Proximal equilibria lie on a nested spectrum between Nash and Stackelberg; trained pairs lie on it.",
         f"{NASH}; slides of the talk",
         trained_spectrum,
-        5,
+        3,
     ),
 )
