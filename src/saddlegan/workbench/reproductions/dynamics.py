@@ -212,7 +212,9 @@ def stability(work: Work) -> Finding:
     on_prox = {key: values for key, values in ends.items() if key.startswith("V_lam")}
     on_plain = {key: values for key, values in ends.items() if not key.startswith("V_lam")}
     nearer = sum(value < 1.0 for values in on_prox.values() for value in values)
-    farther = sum(value > 5.0 for values in on_plain.values() for value in values)
+    slow = {key: values for key, values in on_plain.items() if float(key.split()[-1]) <= 1.0}
+    left = [value > 2.0 for values in slow.values() for value in values]
+    stayed = sorted({key.removeprefix("V ") for key, values in on_plain.items() if max(values) < 1.0})
     worst = max(on_prox, key=lambda key: max(on_prox[key]))
     judged = GaussianW2Game(np.diag(variances), eta)
     with style.look():
@@ -252,9 +254,10 @@ def stability(work: Work) -> Finding:
                 nearer == total,
             ),
             Check(
-                "on V the same methods with the same steps leave it",
-                f"5 times the starting distance or more in {farther} of {total} runs",
-                farther == total,
+                "on V the same methods leave it, where D's steps are no longer than G's",
+                f"twice the starting distance or more in {sum(left)} of {len(left)} runs"
+                + (f"; with longer steps of D these stay on V too: {', '.join(stayed)}" if stayed else ""),
+                all(left),
                 ours=True,
             ),
         ],

@@ -26,6 +26,7 @@ from saddlegan.workbench.reproductions.work import Work
 CONVEXITY = "Sahiner et al., Hidden Convexity of Wasserstein GANs, ICLR 2022 (arXiv 2107.05680)"
 RATES = (0.1, 0.03, 0.01, 0.003)
 CLOSE = 0.1  # of the optimum: what counts as reached
+STAGE_RATES = (3e-3, 3e-4)  # of Adam
 BETA = 0.2
 
 # discriminator, generator, columns of the data, whether the outer problem is convex, the solver
@@ -204,17 +205,24 @@ def _judged(model: Any, X: np.ndarray, G: nn.Module) -> tuple[float, float]:
 def progressive(work: Work) -> Finding:
     """ProCoGAN against progressive descent-ascent on the same linear generators and quadratic discriminators."""
     small = work.data in (None, "digits")
-    pictures = load(work.data, side=None if small else 32 if work.full else 16)
+    pictures = load(work.data, side=None if small else 16)
     sides = tuple(side for side in (4, 8, 16, 32) if side <= pictures.side)
     kept = (12, 30, 60, 100)[: len(sides)] if not small else (6, 20)
-    steps = 2_000 if work.full else 200
+    steps, rates = (1_000, STAGE_RATES) if work.full else (200, STAGE_RATES[:1])
     judged = _features(pictures, work)
     solver = work.part("solver", lambda: _progressive_solver(pictures, sides, kept))
     solved = solver["rows"]
-    descents = [
-        work.part(f"descent-{seed}", lambda seed=seed: _progressive_descent(pictures, sides, kept, steps, seed))
+    tried = [
+        [
+            work.part(
+                f"descent-{rate:g}-{seed}",
+                lambda seed=seed, rate=rate: _progressive_descent(pictures, judged[0], sides, kept, steps, seed, rate),
+            )
+            for rate in rates
+        ]
         for seed in work.seeds
     ]
+    descents = [min(found, key=lambda part: float(part["distance"])) for found in tried]  # the better rate of each seed
     measured = work.part("measures", lambda: _measures(pictures, judged[0], [solved, *(d["rows"] for d in descents)]))
     kernel, frechet, floors = measured["kernel"], measured["frechet"], measured["floors"]
     seconds = [float(part["seconds"]) for part in descents]
@@ -236,8 +244,8 @@ def progressive(work: Work) -> Finding:
             "data": pictures.name,
             "stages": ", ".join(f"{side} x {side}" for side in sides),
             "components": ", ".join(map(str, kept[: len(sides)])),
-            "descent-ascent": f"{steps:,} steps a stage, batch 64, Adam (0.5, 0.999) at 1e-3, D of 2 k neurons, the "
-            "stage before frozen",
+            "descent-ascent": f"{steps:,} steps a stage, batch 64, Adam (0.5, 0.999), the best of the rates "
+            f"{', '.join(f'{rate:g}' for rate in rates)}, D of 2 k neurons, the stage before frozen",
             "measured on": f"{judged[1]}, 2,000 samples",
             "seeds": n,
         },
@@ -281,8 +289,9 @@ def progressive(work: Work) -> Finding:
             "beta": solver["beta"].tolist(),
         },
         remark="The first figure of each list is the solver's. The authors' data, sizes and learning rates are scaled "
-        "down; their distances and seconds cannot be traced to a text at hand and are not compared. None of these "
-        "Frechet distances is an FID.",
+        "down; their distances and seconds cannot be traced to a text at hand and are not compared. Descent-ascent "
+        "stays far from its constraint at every rate that was tried (0.01 to 0.00005): what a well-tuned baseline "
+        "reaches is not shown. None of these Frechet distances is an FID.",
     )
 
 
@@ -346,7 +355,13 @@ class _Enlarge(nn.Module):
 
 
 def _progressive_descent(
-    pictures: Pictures, sides: tuple[int, ...], kept: tuple[int, ...], steps: int, seed: int
+    pictures: Pictures,
+    features: nn.Module,
+    sides: tuple[int, ...],
+    kept: tuple[int, ...],
+    steps: int,
+    seed: int,
+    rate: float,
 ) -> dict[str, Any]:
     images = _images(pictures)
     before: _Enlarge | None = None
@@ -375,9 +390,8 @@ def _progressive_descent(
         )
         draw = _draw(seed)
         moving = [p for p in G.parameters() if p.requires_grad]
-        rule = train.Alternating(
-            game, torch.optim.Adam(moving, 1e-3, betas=(0.5, 0.999)), pairs.adam(game.D), generator=draw
-        )
+        opt_G, opt_D = (torch.optim.Adam(p, rate, betas=(0.5, 0.999)) for p in (moving, game.D.parameters()))
+        rule = train.Alternating(game, opt_G, opt_D, generator=draw)
         batches = pairs.Batches(rows.numpy(), seed)
         pairs.play(rule, batches, steps)
         seconds += time.process_time() - began
@@ -386,7 +400,11 @@ def _progressive_descent(
             made = torch.cat([G(torch.randn(2_500, k, generator=draw)) for _ in range(8)]).double().numpy()
         rows_made = made[: pairs.EVALUATED].astype(np.float32)
         violated.append(float(np.linalg.norm(C - np.cov(made, rowvar=False, bias=True), 2)) / beta)
-    return {"rows": rows_made, "constraint": violated, "seconds": seconds}
+    held = pictures.held_out[: pairs.EVALUATED]
+    with torch.no_grad():
+        real, fake = (features(torch.from_numpy(rows)).numpy() for rows in (held, rows_made))
+    distance = metrics.frechet_distance(real, fake) if np.isfinite(fake).all() else math.inf
+    return {"rows": rows_made, "constraint": violated, "seconds": seconds, "distance": distance}
 
 
 class _About(nn.Module):
