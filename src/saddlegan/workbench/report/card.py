@@ -54,8 +54,9 @@ def _certificate(run: Run) -> str:
     said = []
     solution = read_solution(run)
     if solution is not None:
+        ended = solution.status.value
         said.append(
-            f"{solution.message[:1].upper()}{solution.message[1:]}: value {solution.value:.9g}, bound "
+            f"{ended[:1].upper()}{ended[1:]}: value {solution.value:.9g}, bound "
             f"{solution.bound:.9g}, gap {solution.gap:.2g}."
         )
     judged = read(run)

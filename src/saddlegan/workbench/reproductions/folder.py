@@ -152,6 +152,7 @@ def _sections(result: dict[str, Any], finding: Finding) -> list[Section]:
     run = html.text(
         f"{result['size']} size, {result['seeds']} seeds, {result['seconds']:g} s on {result['machine']}. Again: "
         f"saddlegan reproduce {result['name']} --{result['size']} --seeds {result['seeds']}"
+        + ("" if result["data"] is None else f" --data {result['data']}")
     )
     sections = [
         Section("verdict", "Verdict", verdict, {"verdict": result["verdict"], "why": result["why"]}),

@@ -16,8 +16,8 @@ from saddlegan.errors import NonFiniteLossError
 from saddlegan.game import Game, PathNormPenalty, SecondMomentPenalty
 from saddlegan.metrics.features import Classifier, RandomConvolution
 from saddlegan.modules import clone
-from saddlegan.workbench.report.figures import samples
-from saddlegan.workbench.report.figures.pictures import sheet_png, tile, to_pictures
+from saddlegan.workbench.report.figures import samples, style
+from saddlegan.workbench.report.figures.pictures import tile, to_pictures
 from saddlegan.workbench.reproductions import pairs
 from saddlegan.workbench.reproductions.finding import Check, Experiment, Figure, Finding, spread
 from saddlegan.workbench.reproductions.pictures import Pictures, load
@@ -494,7 +494,7 @@ def by_attribute(work: Work) -> Finding:
         ],
         figures=[
             Figure(
-                sheet_png(tile(drawn, 8)[None]),
+                _rows_by_label(drawn, [str(label) for label in model.classes_]),
                 "Eight samples of every label, one label in each row.",
                 "Eight samples of each label's model, one label in each row.",
             )
@@ -503,6 +503,17 @@ def by_attribute(work: Work) -> Finding:
         remark="Attributes are the data's labels here; faces by attribute need a folder of each. A Gaussian model for "
         "each label is a quadratic discriminant analysis whose covariance is solved, not estimated and shrunk.",
     )
+
+
+def _rows_by_label(drawn: np.ndarray, labels: list[str]) -> bytes:
+    with style.look():
+        figure = style.new_figure(5.2)
+        axes = figure.subplots()
+        axes.imshow(tile(drawn, 8), cmap="gray", vmin=0.0, vmax=1.0)
+        height = drawn.shape[1] + 1
+        style.bare(axes)
+        axes.set_yticks([height * (row + 0.5) for row in range(len(labels))], labels)
+        return style.png(figure)
 
 
 EXPERIMENTS = (
