@@ -23,7 +23,14 @@ VERDICTS = {  # theory 4.7, 4.8 and 1.6 refute a part; the rest is proved
     "notebook-stages": "not reproduced",
 }
 # too small here to have their say
-TRAINED = {"frozen-discriminator", "proximal-training", "trained-spectrum", "mixtures", "picture-recovery"}
+TRAINED = {
+    "frozen-discriminator",
+    "proximal-training",
+    "trained-spectrum",
+    "two-clusters",
+    "mixtures",
+    "picture-recovery",
+}
 
 
 @pytest.mark.parametrize("name", list(registry.EXPERIMENTS))

@@ -211,7 +211,7 @@ def _fields(field: Mapping[str, Mapping[str, np.ndarray]]) -> bytes:
 
 def _shares(parts: Mapping[tuple[str, str], Sequence[Mapping[str, np.ndarray]]], steps: int) -> bytes:
     with style.look():
-        figure = style.new_figure(2.6)
+        figure = style.new_figure(3.0)
         for axes, kind in zip(figure.subplots(1, 2, sharey=True), KINDS, strict=True):
             for rule in RULES:
                 values = parts[kind, rule][0]["share"]
@@ -220,7 +220,8 @@ def _shares(parts: Mapping[tuple[str, str], Sequence[Mapping[str, np.ndarray]]],
             axes.set_title(kind)
             axes.set_xlabel("step")
         figure.axes[0].set_ylabel("share at the other cluster")
-        figure.axes[1].legend(fontsize=7)
+        handles, names = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=7)
         return style.png(figure)
 
 
