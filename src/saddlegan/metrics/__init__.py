@@ -10,10 +10,13 @@ from saddlegan.metrics._distances import frechet, kernel, sliced
 from saddlegan.metrics._measurement import Measurement
 from saddlegan.metrics._modes import ModeMetrics, frechet_distance, mode_metrics, modes
 from saddlegan.metrics._neighbours import copies, density_coverage, precision_recall
+from saddlegan.metrics._track import Track, Tracked
 
 __all__ = [
     "Measurement",
     "ModeMetrics",
+    "Track",
+    "Tracked",
     "copies",
     "density_coverage",
     "features",
