@@ -269,7 +269,7 @@ def mixtures(work: Work) -> Finding:
             Check(
                 f"{name}: the primal-dual rule recovers every mode",
                 said(name, "primal-dual"),
-                mean(name, "primal-dual", "modes") >= most[name] - 0.5
+                min(numbers[f"{name}, primal-dual"]["modes"]) == most[name]
                 and mean(name, "primal-dual", "quality") > 0.05,  # below, counts of modes say nothing
             )
         )
@@ -301,7 +301,8 @@ def mixtures(work: Work) -> Finding:
         numbers=numbers,
         remark="A perfect sampler has a high quality of 98.89% (three standard deviations in the plane), and a total "
         "variation of about 0.02 on the ring, 0.04 on the grid and 0.08 on 100 modes at 2,500 samples. Mode counts at "
-        "a high quality below 5% say nothing.",
+        "a high quality below 5% say nothing. The latents of the command's defaults hold signs, which pull modes apart "
+        "by themselves; two-clusters starts from collapse instead.",
     )
 
 

@@ -342,6 +342,7 @@ def trained_spectrum(work: Work) -> Finding:
         axes.set_xticks(range(len(LAMS)), ["0", "0.01", "0.1", "1", "10", "∞"])
         axes.set_xlabel("lambda")
         axes.set_ylabel("G's gain found")
+        axes.set_yscale("symlog", linthresh=0.01)
         axes.legend()
         picture = style.png(figure)
     said = {stage: [str(part["sentence"]) for part in parts] for stage, parts in found.items()}
