@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from saddlegan import Game, certify
+from saddlegan import Batch, Game, certify
 from saddlegan.certify import Search
 from saddlegan.errors import InputError, ObjectiveError
-from test_train_own_values import constrained
+from test_train_own_values import Weights, constrained, domain_adaptation, group_robust
 
 FAST = Search(steps=150, restarts=1, batch_size=16, tolerance=1e-3, learning_rate=1e-2)
 
@@ -123,6 +124,49 @@ def test_a_known_saddle_of_an_own_value_is_not_refuted_and_others_are() -> None:
         assert (found.verdict == "refuted") == (verdict == "refuted"), (g, d, found)
         norms = certify.gradient_norms(game, X)
         assert (norms.generator < 1e-9 and norms.discriminator < 1e-9) == (verdict == "not")
+
+
+def robust() -> tuple[Game, object, tuple[float, float]]:
+    """Group-robust regression by rows: V = 2 E q_group (1 + group) (w - x)^2, saddle in closed form."""
+
+    def value(G: nn.Module, D: nn.Module, batch: Batch) -> Tensor:
+        (group,) = batch.conditions
+        return 2 * (D()[group] * (1.0 + group) * (G() - batch.x[:, 0]).square()).mean()
+
+    _, _, (w, logit) = group_robust()
+    group = torch.arange(2048) % 2
+    rows = (1.0 - 2.0 * group.double())[:, None], group
+    return Game.from_value(nn.Parameter(torch.zeros(1).double()), Weights(), value), rows, (w, logit)
+
+
+def adapted() -> tuple[Game, object, tuple[float, float]]:
+    game, _, (shift, w) = domain_adaptation()
+    source = torch.linspace(0.0, 2.0, 2048, dtype=torch.float64)[:, None]
+    return game, (source, source - 1.0), (shift, w)
+
+
+@pytest.mark.parametrize("make", [robust, adapted])
+@pytest.mark.parametrize("ask", [certify.nash, certify.stackelberg])
+def test_saddles_with_conditions_are_not_refuted_and_others_are(
+    make: Callable[[], tuple[Game, object, tuple[float, float]]], ask: Callable[..., certify.Certificate]
+) -> None:
+    """Oracle: the saddles in closed form; away from them a player gains, as the gradient at that place says."""
+    game, rows, (g, d) = make()
+
+    def judged(g: float, d: float) -> certify.Certificate:
+        with torch.no_grad():
+            next(game.G.parameters()).fill_(g)
+            next(game.D.parameters()).fill_(d)
+        return ask(game, rows, search=FAST)
+
+    at = judged(g, d)
+    assert at.verdict != "refuted", at
+    off = judged(g + 0.5, d)
+    assert off.verdict == ("refuted" if ask is certify.nash else off.verdict)
+    assert off.discriminator_gain > 0.01 > abs(at.discriminator_gain)
+    # with both groups' losses equal D is content with any weights: a Stackelberg equilibrium, and no Nash equilibrium
+    content = make is robust and ask is certify.stackelberg
+    assert judged(g, d + 1.0).verdict == ("not refuted" if content else "refuted")
 
 
 class Product(Game):

@@ -325,6 +325,10 @@ NUMBERS: dict[str, tuple[Use, dict[str, Any]]] = {
         lambda **options: networks.MLP(**{"n_in": 2, "n_out": 1, **options}),
         {"n_in": 3, "n_out": 2, "hidden": (4, 5), "fourier": 0.5},
     ),
+    "networks.MultiscaleFeatures": (
+        lambda **options: networks.MultiscaleFeatures(**{"n_in": 2, "low": 1.0, "high": 16.0, **options}),
+        {"n_in": 3, "n_frequencies": 4, "low": 0.5, "high": 2.0},
+    ),
     "networks.PolynomialFeatures": (
         lambda **options: networks.PolynomialFeatures(**{"n_latent": 2, **options}),
         {"n_latent": 3, "degree": 3},

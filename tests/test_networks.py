@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from scipy.special import j0
+from torch import Tensor
 from torch.autograd import gradcheck
 
 from saddlegan.errors import InputError
@@ -11,6 +13,7 @@ from saddlegan.networks import (
     FeatureGenerator,
     FourierFeatures,
     LinearGenerator,
+    MultiscaleFeatures,
     PolynomialFeatures,
     ReLUFeatures,
     TwoLayerDiscriminator,
@@ -132,6 +135,33 @@ def test_fourier_features_approximate_the_gaussian_kernel() -> None:
         FourierFeatures(2, scale=0.0)
     with pytest.raises(InputError, match="`n_in`"):
         FourierFeatures(0, scale=1.0)
+
+
+def test_multiscale_features_have_the_kernel_of_their_scales() -> None:
+    """Oracle: <phi(x), phi(y)> = x.y + m E (low/b)^2 J0(b |x - y|) in the plane, b log-uniform, by quadrature."""
+    m, low, high = 4000, 1.0, 16.0
+    features = MultiscaleFeatures(2, m, low=low, high=high, generator=torch.Generator().manual_seed(0))
+    x, y = torch.tensor([[0.3, -0.2]]), torch.tensor([[0.9, 0.1]])
+    apart = float((x - y).norm())
+    lengths = low * (high / low) ** ((np.arange(100_000) + 0.5) / 100_000)
+    expected = float(((low / lengths) ** 2 * j0(lengths * apart)).mean())
+    found = (float((features(x) * features(y)).sum()) - float((x * y).sum())) / m
+    assert found == pytest.approx(expected, abs=0.01)
+
+
+def test_no_multiscale_feature_is_steeper_than_the_coarsest() -> None:
+    """Oracle: autograd's Jacobian; sine and cosine of one frequency have joint slope r |b| = low."""
+    features = MultiscaleFeatures(2, 20, low=0.5, high=30.0, generator=torch.Generator().manual_seed(0))
+    J = torch.autograd.functional.jacobian(features, torch.tensor([0.4, -1.3]))
+    assert isinstance(J, Tensor)
+    assert torch.allclose(J[:2], torch.eye(2))
+    slopes = (J[2:22].square() + J[22:].square()).sum(1).sqrt()
+    assert slopes.tolist() == pytest.approx([0.5] * 20, rel=1e-4)
+    for options in ({"low": 2.0, "high": 1.0}, {"low": 0.0, "high": 1.0}):
+        with pytest.raises(InputError, match="`low`"):
+            MultiscaleFeatures(2, **options)
+    with pytest.raises(InputError, match="`fourier`"):
+        MLP(2, 1, fourier=(1.0, 2.0, 3.0))
 
 
 def test_an_mlp_over_fourier_features_is_local() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import runpy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from saddlegan.errors import InputError, InputTypeError
 from saddlegan.proximal import squared_distance
 from train_cases import RULES, adam, bits, data, largest_difference, mlp_game, same_bits
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
 CODES = torch.tensor([11, 23, 37])  # no number between two labels is a label
 
 
@@ -110,6 +113,15 @@ def test_conditions_decide_what_is_learned() -> None:
     for code, place in places.items():
         made = G(z, torch.full((200,), code)).detach()
         assert float(made.mean()) == pytest.approx(place, abs=0.25)
+
+
+def test_both_classes_of_a_conditional_ring_are_complete() -> None:
+    """Eight modes, labels their parity, a gradient penalty: the example, whose counter is the PacGAN protocol's."""
+    with torch.random.fork_rng():
+        found, seen = runpy.run_path(str(EXAMPLES / "conditional_ring.py"))["run"](400, 1)
+    assert [(entry.stats["modes"], entry.stats["total"]) for entry in found] == [(4, 4), (4, 4)]
+    assert min(entry.value for entry in found) > 0.3  # a class that ignored its label would be near the other's modes
+    assert seen == {0, 1}
 
 
 def test_generated_conditions_of_their_own_take_precedence() -> None:

@@ -75,6 +75,7 @@ NETWORKS = {
     "polynomial features": lambda rng: feature_generator(PolynomialFeatures(2, degree=3), 9, rng),
     "mlp": lambda rng: MLP(2, 3, hidden=(5, 4), activation="silu"),
     "mlp over Fourier features": lambda rng: MLP(2, 1, hidden=(5,), fourier=2.5),
+    "mlp over features of several scales": lambda rng: MLP(2, 1, hidden=(5,), fourier=(1.0, 8.0)),
     "mlp without hidden layers": lambda rng: MLP(2, 3, hidden=()),
 }
 

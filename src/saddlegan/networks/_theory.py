@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from saddlegan import checks
 from saddlegan.errors import InputError
-from saddlegan.networks._fourier import FourierFeatures
+from saddlegan.networks._fourier import FourierFeatures, MultiscaleFeatures
 
 Activation = Literal["linear", "quadratic", "polynomial", "relu"]
 
@@ -292,7 +292,8 @@ class MLP(nn.Sequential):
         hidden: widths of the hidden layers.
         activation: "relu", "leaky-relu" (slope 0.2), "softplus" (beta 4), "silu" or "tanh". Proximal work with the
             Sobolev norm needs a smooth one.
-        fourier: scale of random Fourier features before the first layer, see `FourierFeatures`; 0 for none.
+        fourier: scale of random Fourier features before the first layer, see `FourierFeatures`; a pair (low, high) for
+            several scales at once, see `MultiscaleFeatures`; 0 for none.
 
     Example:
         >>> MLP(2, 1, hidden=(8, 8), activation="silu")(torch.zeros(3, 2)).shape
@@ -306,15 +307,21 @@ class MLP(nn.Sequential):
         *,
         hidden: Sequence[int] = (128, 128),
         activation: str = "leaky-relu",
-        fourier: float = 0.0,
+        fourier: float | Sequence[float] = 0.0,
     ) -> None:
         if activation not in _MLP_ACTIVATIONS:
             raise InputError(f"`activation` must be one of {', '.join(_MLP_ACTIVATIONS)}, got {activation!r}")
         n_in, n_out = checks.count("n_in", n_in), checks.count("n_out", n_out)
         hidden = [checks.count("hidden", width) for width in hidden]
         layers: list[nn.Module] = []
-        if fourier := checks.number("fourier", fourier):
-            features = FourierFeatures(n_in, scale=fourier)
+        features: FourierFeatures | MultiscaleFeatures | None = None
+        if isinstance(fourier, Sequence):
+            if len(fourier) != 2:
+                raise InputError(f"`fourier` must be a number or a pair (low, high), got {fourier!r}")
+            features = MultiscaleFeatures(n_in, low=fourier[0], high=fourier[1])
+        elif scale := checks.number("fourier", fourier):
+            features = FourierFeatures(n_in, scale=scale)
+        if features is not None:
             layers.append(features)
             n_in = features.n_out
         widths = [n_in, *hidden]

@@ -170,7 +170,7 @@ def parse_settings(words: list[str]) -> dict[str, Any]:
         name, mark, value = word.partition("=")
         if not mark or not name:
             raise InputError(f"`set` must read NAME=VALUE, such as noise=0.1, got {word!r}")
-        several = name in ("hidden", "bandwidths")
+        several = name in ("hidden", "bandwidths", "fourier")
         found[name] = [part for part in value.split(",") if part] if several else value
     return found
 

@@ -28,6 +28,7 @@ from saddlegan.networks import (
     ImageDiscriminator,
     ImageGenerator,
     LinearGenerator,
+    MultiscaleFeatures,
     PolynomialFeatures,
     ReLUFeatures,
     TwoLayerDiscriminator,
@@ -243,7 +244,7 @@ def _describe_mlp(network: MLP) -> Options:
         nn.SiLU: "silu",
         nn.Tanh: "tanh",
     }
-    first = network[0] if isinstance(network[0], FourierFeatures) else None
+    first = network[0] if isinstance(network[0], (FourierFeatures, MultiscaleFeatures)) else None
     layers = list(network)[0 if first is None else 1 :]
     used = {names.get(type(layer), type(layer).__name__) for layer in layers if not isinstance(layer, nn.Linear)}
     if len(used) > 1 or not used <= set(names.values()):
@@ -256,7 +257,9 @@ def _describe_mlp(network: MLP) -> Options:
         "hidden": [layer.out_features for layer in linear[:-1]],
         "activation": used.pop() if used else "leaky-relu",
     }
-    return options if first is None else {**options, "fourier": first.scale}
+    if first is None:
+        return options
+    return {**options, "fourier": first.scale if isinstance(first, FourierFeatures) else [first.low, first.high]}
 
 
 for _row in (

@@ -32,7 +32,8 @@ class Recipe(BaseModel):
         network: "mlp", or "image" for the convolutional pair.
         hidden: widths of the MLPs' hidden layers, or the convolutional pair's width as its only entry.
         activation: of the discriminator.
-        fourier: scale of random Fourier features before D's first layer, in units of 1 / standard deviation; 0: none.
+        fourier: random Fourier features before D's first layer, in units of 1 / standard deviation: two numbers are the
+            shortest and longest frequency of `MultiscaleFeatures`, one is the scale of `FourierFeatures`, 0 is none.
         bits: signs in the latent.
         gaussians: Gaussian coordinates in the latent.
         lr_generator: Adam's learning rate for G.
@@ -79,7 +80,7 @@ class Recipe(BaseModel):
     network: Literal["mlp", "image"] = "mlp"
     hidden: tuple[int, ...] = (128, 128, 128)
     activation: str = "leaky-relu"
-    fourier: float = Field(0.0, ge=0, allow_inf_nan=False)
+    fourier: tuple[float, ...] = ()
     bits: int = Field(8, ge=0)
     gaussians: int = Field(2, ge=0)
     lr_generator: float = Field(3e-4, gt=0, allow_inf_nan=False)
@@ -119,6 +120,19 @@ class Recipe(BaseModel):
         if rule not in RULES:
             raise ValueError(f"must be one of {', '.join(RULES)}")
         return rule
+
+    @field_validator("fourier", mode="before")
+    @classmethod
+    def _several(cls, fourier: object) -> object:
+        parts = fourier if isinstance(fourier, (list, tuple)) else [fourier]
+        return () if len(parts) == 1 and parts[0] in (0, 0.0, "0", "0.0") else parts
+
+    @field_validator("fourier")
+    @classmethod
+    def _scales(cls, fourier: tuple[float, ...]) -> tuple[float, ...]:
+        if len(fourier) > 2 or any(not 0 < entry < math.inf for entry in fourier) or sorted(set(fourier)) != [*fourier]:
+            raise ValueError("must be 0, a positive number, or two positive numbers in ascending order")
+        return fourier
 
     def certified_after(self, done: int) -> bool:
         """Whether the proximal duality gap is measured after so many steps."""
@@ -167,7 +181,7 @@ def make_recipe(**options: Any) -> Recipe:
     if recipe.certify_every == 0 and (recipe.stop_below is not None or recipe.certify_objective is not None):
         name = "stop_below" if recipe.stop_below is not None else "certify_objective"
         raise InputError(f"`{name}` needs `certify_every`: without it no gap is measured")
-    if recipe.fourier > 0 and recipe.network != "mlp":
+    if recipe.fourier and recipe.network != "mlp":
         raise InputError("`fourier` belongs to `network` mlp")
     if recipe.bits + recipe.gaussians == 0:
         raise InputError("`bits` and `gaussians` are both 0; a latent needs at least one coordinate")
@@ -178,7 +192,7 @@ def make_recipe(**options: Any) -> Recipe:
 COLLAPSED: dict[str, Any] = {
     "bits": 0,
     "gaussians": 4,
-    "fourier": 3.0,
+    "fourier": (3.0,),
     "lr_generator": 1e-3,
     "hold": 1.0,
     "noise": 0.05,

@@ -194,7 +194,8 @@ def make_pair(recipe: Recipe, data: Data, seed: int) -> tuple[nn.Module, nn.Modu
         torch.manual_seed(_mixed(seed, len(STREAMS)))
         if recipe.network == "mlp":
             G = networks.MLP(n_latent, d, hidden=recipe.hidden)
-            return G, networks.MLP(d, 1, hidden=recipe.hidden, activation=recipe.activation, fourier=recipe.fourier)
+            fourier = recipe.fourier if len(recipe.fourier) == 2 else sum(recipe.fourier)  # of none or one
+            return G, networks.MLP(d, 1, hidden=recipe.hidden, activation=recipe.activation, fourier=fourier)
         if data.image_shape is None or len(recipe.hidden) != 1:
             raise InputError("`network` image needs square images and one width in `hidden`")
         size, channels = data.image_shape[0], (*data.image_shape, 1)[2]
