@@ -109,7 +109,7 @@ def test_frechet_distance_against_scipy() -> None:
 @pytest.mark.parametrize(("steps", "every"), [(12, 500), (20, 500), (60, 7)])
 def test_a_curve_has_ten_points_and_starts_at_step_0(steps: int, every: int, tmp_path: Path) -> None:
     data = sources.load("ring", n_samples=200)
-    recipe = make_recipe(steps=steps, metrics_every=every, hidden=(8,), batch=16, points=8)
+    recipe = make_recipe(rule="primal-dual", steps=steps, metrics_every=every, hidden=(8,), batch=16, points=8)
     session = Session(recipe, data)
     run = runs.start(
         tmp_path / "run",
@@ -348,6 +348,19 @@ def test_train_resume_and_compare_from_the_command_line(tmp_path: Path, capsys: 
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"), [("0", ()), (0.0, ()), ("3", (3.0,)), (2.5, (2.5,)), (["1", "16"], (1.0, 16.0)), ([], ())]
+)
+def test_scales_of_features_are_read(given: object, expected: tuple[float, ...]) -> None:
+    assert make_recipe(fourier=given).fourier == expected
+
+
+@pytest.mark.parametrize("given", [["1", "2", "3"], ["16", "1"], -1.0, "nan", "inf", ["2", "2"]])
+def test_scales_that_are_none_are_refused(given: object) -> None:
+    with pytest.raises(InputError, match="`fourier`"):
+        make_recipe(fourier=given)
+
+
 def test_many_seeds_equal_single_runs_and_are_tabled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = ["train", "ring", "--steps", "12", "--metrics-every", "12", *SMALL]
     assert cli.run([*line, "--seeds", "3", "--out", str(tmp_path / "all")]) == 0
@@ -427,6 +440,8 @@ def test_few_modes_take_the_narrow_pair() -> None:
     assert defaults_for(sources.load("grid", n_samples=50), "primal-dual").get("hidden", wide) == wide
     ring = sources.load("ring", n_samples=50)
     assert max(defaults_for(ring, "primal-dual")["hidden"]) < max(wide)
+    assert defaults_for(ring, "alternating")["fourier"] == defaults_for(ring, "primal-dual")["fourier"] == (1.0, 16.0)
+    assert defaults_for(ring, "primal-dual", "collapsed:1")["fourier"] == (3.0,)
     assert defaults_for(ring, "primal-dual", "collapsed:1").get("hidden", wide) == wide
 
 

@@ -130,7 +130,7 @@ class AbstractRule(abc.ABC):
         for attached in self._parts:
             if isinstance(attached, Schedule):
                 attached.set(self.steps_done)
-        with torch.inference_mode(False), torch.enable_grad(), _fresh_casts(like(self.game.D).device.type):
+        with torch.inference_mode(False), torch.enable_grad(), _fresh_casts(samples(batches[0]).device.type):
             # inference tensors cannot be kept for backward
             batches = [apply(_kept, rows) for rows in batches]
             # inference tensors cannot be kept for backward
@@ -404,10 +404,13 @@ class AbstractRule(abc.ABC):
         return total
 
     def _check_finite(self, letter: str, loss: Tensor, gradient: tuple[Tensor, ...]) -> None:
-        """Refuse a loss or gradient with NaN or infinity; both are looked at in one transfer from the device."""
-        # x - x is 0, or NaN where x is not finite; sums of gradients overflow later than their squares
-        spoilt = torch.stack([g.sum().float() for g in gradient]).sum() if gradient else loss.new_zeros(())
-        if math.isfinite(float(loss.float() + (spoilt - spoilt))):
+        """Refuse a loss or gradient with NaN or infinity."""
+        sums = [g.sum() for g in gradient]  # as finite as the gradient, but for an overflow of the sum itself
+        if loss.is_cpu:
+            spoilt = sum(map(float, sums))
+        else:
+            spoilt = float(torch.stack([loss, *sums]).sum())
+        if math.isfinite(float(loss) + spoilt):
             return
         if not math.isfinite(float(loss)):
             raise NonFiniteLossError(

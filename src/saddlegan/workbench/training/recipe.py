@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from saddlegan.errors import InputError
 from saddlegan.workbench.data.sources import Data
 
-DEFAULT_RULE = "primal-dual"
+DEFAULT_RULE = "alternating"  # on mixtures as sharp as any, and the cheapest; see docs/how-to-choose.md
 
 
 LEAST_LINES = 10  # of metrics in a run: fewer points are no curve
@@ -81,7 +81,7 @@ class Recipe(BaseModel):
     hidden: tuple[int, ...] = (128, 128, 128)
     activation: str = "leaky-relu"
     fourier: tuple[float, ...] = ()
-    bits: int = Field(8, ge=0)
+    bits: int = Field(10, ge=0)
     gaussians: int = Field(2, ge=0)
     lr_generator: float = Field(3e-4, gt=0, allow_inf_nan=False)
     lr_discriminator: float = Field(1e-3, gt=0, allow_inf_nan=False)
@@ -202,6 +202,12 @@ COLLAPSED: dict[str, Any] = {
     "metrics_every": 100,
 }
 
+# In so few dimensions D gets frequencies of every size from the data's own spread to a sixteenth of it: what holds a
+# hundred modes is the discriminator's resolution, not the rule. Features of one scale are knife-edged (3 holds a
+# hundred modes, 5 none); of several, (1, 8), (1, 16) and (0.5, 32) all hold 99 or 100.
+PLANE = 3
+SCALES = (1.0, 16.0)
+
 # Up to so many modes half the width does as well; at 25 modes it costs some sharpness.
 FEW_MODES = 10
 
@@ -240,6 +246,8 @@ def defaults_for(data: Data, rule: str, start: str = "random") -> dict[str, Any]
         found["gaussians"] = max(2, min(16, data.X.shape[1]))
     elif start == "random" and len(data.centers) <= FEW_MODES:
         found["hidden"] = (64, 64, 64)
+    if start == "random" and data.X.shape[1] <= PLANE:
+        found["fourier"] = SCALES
     if rule == "proximal":
         found["activation"] = "softplus"
     if math.prod(data.X.shape) > 1 << 28:
