@@ -328,7 +328,7 @@ def test_train_resume_and_compare_from_the_command_line(tmp_path: Path, capsys: 
     assert cli.run(["train", "--resume", str(run)]) == 0  # nothing is left to do, and it says so
     assert "20 of 20" in capsys.readouterr().out
     stopped = tmp_path / "stopped"
-    assert cli.run([*line, "--out", str(stopped), "--rule", "alternating", "--stop-when", "value<99"]) == 0
+    assert cli.run([*line, "--out", str(stopped), "--rule", "primal-dual", "--stop-when", "value<99"]) == 0
     assert runs.Run.open(stopped).metrics()[-1]["step"] == 2  # the first line after that of step 0
     other = tmp_path / "digits"
     assert cli.run(["fit", "digits", "--out", str(other)]) == 0

@@ -406,10 +406,7 @@ class AbstractRule(abc.ABC):
     def _check_finite(self, letter: str, loss: Tensor, gradient: tuple[Tensor, ...]) -> None:
         """Refuse a loss or gradient with NaN or infinity."""
         sums = [g.sum() for g in gradient]  # as finite as the gradient, but for an overflow of the sum itself
-        if loss.is_cpu:
-            spoilt = sum(map(float, sums))
-        else:
-            spoilt = float(torch.stack([loss, *sums]).sum())
+        spoilt = sum(map(float, sums)) if loss.is_cpu else float(torch.stack([loss, *sums]).sum())
         if math.isfinite(float(loss) + spoilt):
             return
         if not math.isfinite(float(loss)):
