@@ -104,6 +104,8 @@ EXEMPT = {
     "train.MixedLatent.__call__": "a latent; `Game.sample_latent`, which reads n, calls it",
     "train.ReplicaLatent.__call__": "as `MixedLatent`",
     "fit.function_space schedule": "a word",
+    "train.Schedule value": "a callable",
+    "train.Schedule.set": "the rule calls it",
     "train.AbstractRule": "abstract; each rule has a case",
     "metrics.modes random_state": "nothing is drawn; taken so that all measures are called alike",
 }
@@ -224,6 +226,11 @@ NUMBERS: dict[str, tuple[Use, dict[str, Any]]] = {
         {"latent": 3},
     ),
     "train.WeightClipping": (train.WeightClipping, {"bound": 0.5}),
+    "train.decay_of": (train.decay_of, {"half_life": 2.0}),
+    "train.warm_up": (
+        lambda **options: train.warm_up(**{"start": 1.0, "end": 2.0, "steps": 2, **options})(1),
+        {"start": 0.5, "end": 3.0, "steps": 4},
+    ),
     "train.kernel_density": (
         lambda **options: train.kernel_density(
             torch.zeros(4, 2), torch.ones(4, 2), **{"bandwidths": (1.0,), **options}
