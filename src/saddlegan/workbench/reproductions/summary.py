@@ -34,18 +34,30 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
     Args:
         results: what each `result.json` holds, in the page's order.
     """
-    rows = "".join(f"| [{r['name']}](#{r['name']}) | {_cell(r['claim'])} | **{r['verdict']}** |\n" for r in results)
-    return HEAD + rows + "".join(map(_experiment, results))
+    titles = [_title(result, results) for result in results]
+    rows = "".join(
+        f"| [{title}](#{title}) | {_cell(r['claim'])} | **{r['verdict']}** |\n"
+        for title, r in zip(titles, results, strict=True)
+    )
+    return HEAD + rows + "".join(map(_experiment, results, titles))
 
 
-def _experiment(result: Mapping[str, Any]) -> str:
+def _title(result: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> str:
+    """The experiment's name, and its data's where it was run on several."""
+    alike = [other for other in results if other["name"] == result["name"]]
+    if len(alike) == 1:
+        return result["name"]
+    return f"{result['name']}-{Path(result['data'] or 'default').stem.replace('_', '-')}"
+
+
+def _experiment(result: Mapping[str, Any], title: str) -> str:
     setting = "; ".join(f"{name}: {value}" for name, value in result["setting"].items())
     checks = "".join(
         f"| {_mark(check)}{_cell(check['claim'])} | {_cell(check['found'])} | {_held(check)} |\n"
         for check in result["checks"]
     )
     return (
-        f"\n## {result['name']}\n\n{result['claim']}\n\nSource: {result['source']}. Setting: {setting}.\n\n"
+        f"\n## {title}\n\n{result['claim']}\n\nSource: {result['source']}. Setting: {setting}.\n\n"
         f"| What is said | What is found | Holds |\n|---|---|---|\n{checks}\n"
         f"{result['remark']}\n\n"
         f"*{result['size']} size, seeds: {result['seeds']}, {result['seconds']:g} s on {result['machine']}; "
