@@ -43,7 +43,7 @@ def ordinary(seed: int) -> train.Alternating:
 def main() -> None:
     given = [int(word) for word in sys.argv[1:]]
     seeds, steps, budget, first = given + [5, 1500, 400, 0][len(given) :]
-    search = certify.Search(steps=budget, learning_rate=2e-3, batch_size=BATCH, inner_steps=1, evaluations=10)
+    search = certify.Search(steps=budget, batch_size=BATCH, inner_steps=1, evaluations=10)
     X = digits()
     ordered = settled = 0
     for seed in range(first, first + seeds):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import random
 import warnings
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from saddlegan import Batch, Certificate, Game, Status, certify
 from saddlegan.certify.search._measure import gain_of
 from saddlegan.errors import BlindWarning, BudgetWarning, InputError, InputTypeError, ObjectiveError
 from saddlegan.proximal import proximal_value, squared_distance, warn_if_piecewise_linear
-from saddlegan.search import ascend
+from saddlegan.search import Units, ascend
 
 FAST = certify.Search(steps=12, restarts=2, evaluations=4, batch_size=16)
 
@@ -223,11 +224,12 @@ def test_value_that_is_not_finite_gives_a_certificate_not_an_error() -> None:
 
 def test_spent_budget_warns_and_says_so() -> None:
     game = _simple()
+    # a level that no gain reaches, so that nothing refutes while the searches still rise
+    search = certify.Search(steps=10, restarts=1, batch_size=16, significance=1e-100)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(BudgetWarning, match="steps"):
-            # gains of at least 10^6 would be needed, so that nothing refutes while the searches still rise
-            certify.nash(game, _points(), search=certify.Search(steps=10, restarts=1, batch_size=16, tolerance=1e6))
+            certify.nash(game, _points(), search=search)
 
 
 def test_certificate_reports_its_settings_and_curves() -> None:
@@ -352,7 +354,8 @@ def test_a_search_scores_and_returns_the_average_of_its_iterates(betas: tuple[fl
         lambda player: -abs(float(player.w.detach()) - 1.0),  # type: ignore[arg-type,operator]
         climb(),
         search=certify.Search(steps=steps, evaluations=1),
-        learning_rate=rate,
+        units=Units(lambda player: player.w.expand(1, 1), unit=4.0),  # moving w by 4 moves the output by one unit
+        learning_rate=rate / 4.0,
         project=None,
         betas=betas,
     )
@@ -361,7 +364,7 @@ def test_a_search_scores_and_returns_the_average_of_its_iterates(betas: tuple[fl
         slope = w - 1.0 + float(noise[t - 1])
         first = betas[0] * first + (1 - betas[0]) * slope
         second = betas[1] * second + (1 - betas[1]) * slope**2
-        w -= rate * first / (1 - betas[0] ** t) / ((second / (1 - betas[1] ** t)) ** 0.5 + 1e-8)
+        w -= rate * first / (1 - betas[0] ** t) / (second / (1 - betas[1] ** t)) ** 0.5
         average += (w - average) * 15 / steps
     assert float(found.player.w.detach()) == pytest.approx(average, abs=1e-10)  # type: ignore[arg-type,operator]
     assert found.score == pytest.approx(-abs(average - 1.0), abs=1e-10)
@@ -382,6 +385,7 @@ def test_an_average_is_projected_before_it_is_scored() -> None:
         lambda D: float(D.w[1].detach()),  # type: ignore[index]
         lambda: (torch.empty(0), torch.empty(0)),
         search=certify.Search(steps=40, evaluations=4),
+        units=Units(),
         learning_rate=0.05,
         project=onto_circle,
     )
@@ -409,22 +413,43 @@ def _far_off(bias: float) -> tuple[Game, Tensor]:
     return Game(G, D, objective="vanilla", latent=1), X
 
 
+WHOLE_SPACE = dataclasses.replace(FAST, domain=None)
+
+
 @pytest.mark.parametrize("name", ["nash", "proximal", "duality_gap", "proximal_duality_gap"])
 def test_vanishing_gradients_are_no_evidence(name: str) -> None:
-    """Oracle: at logits of +-40, log sigmoid(-40) is -40: real samples in G's place would lower V by about 40."""
-    game, X = _far_off(1.0)
+    """Oracle: at logits of +-1000 log sigmoid is -1000, its slope zero: real samples in G's place lower V by 1000."""
+    game, X = _far_off(25.0)
+    more = {"lam": 1.0} if "proximal" in name else {}
     with pytest.warns(BlindWarning, match="no slope"):
-        certificate = CALLS[name](game, X)
+        certificate = getattr(certify, name)(game, X, search=WHOLE_SPACE, **more)
     assert isinstance(certificate, Certificate)
     assert (certificate.verdict, certificate.status) == ("undecided", Status.BLIND)
-    assert certificate.stats["ideal_gain"] == pytest.approx(40.0, rel=0.02)
+    assert certificate.stats["ideal_gain"] == pytest.approx(1000.0, rel=0.02)
     assert "undecided" in certificate.sentence
     assert "real samples in their place" in certificate.sentence
 
 
+def test_small_slopes_are_climbed_all_the_same() -> None:
+    """At logits of +-40 the slope is e^-40, which no absolute step climbs. Oracle: the ideal gain, about 40."""
+    for domain in ("data", None):
+        game, X = _far_off(1.0)
+        found = certify.nash(game, X, search=certify.Search(steps=60, restarts=1, domain=domain))  # type: ignore[arg-type]
+        assert found.verdict == "refuted"
+        assert found.generator_gain > 36.0
+
+
+def test_a_domain_lends_a_slope_where_there_is_none() -> None:
+    """Held at the data's edge, the samples are where D has a slope; the generator that is found gains by itself."""
+    game, X = _far_off(25.0)
+    found = certify.nash(game, X, search=certify.Search(steps=60, restarts=1))
+    assert (found.verdict, found.stats["outside"]) == ("refuted", 1.0)
+    assert found.generator_gain == pytest.approx(1000.0, rel=0.15)
+
+
 def test_the_worst_pair_does_not_stop_a_training() -> None:
-    game, X = _far_off(1.0)
-    watch = certify.Watch(game, X, every=1, below=1e6, search=FAST)
+    game, X = _far_off(25.0)
+    watch = certify.Watch(game, X, every=1, below=1e6, search=WHOLE_SPACE)
     with pytest.warns(BlindWarning):
         assert not watch(1)
     with pytest.raises(InputError, match="`below`"):

@@ -76,7 +76,7 @@ def test_lines_carry_gaps_and_training_keeps_its_bits(tmp_path: Path) -> None:
         Game(G, D, objective="vanilla", latent=MixedLatent(recipe.bits, recipe.gaussians)),
         np.asarray(X, dtype=np.float32),
         lam=1.0,
-        search=certify.Search(steps=10, batch_size=64, learning_rate=watched.LEARNING_RATE, evaluations=1),
+        search=certify.Search(steps=10, batch_size=64, evaluations=1),
     )
     assert rows[-1]["proximal_gap"] == expected.gap
     assert rows[-1]["proximal_gap_error"] == expected.standard_error
@@ -105,8 +105,13 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_watch, "proximal_duality_gap", measure)
 
 
-def test_a_search_that_failed_stops_nothing(tmp_path: Path) -> None:
-    session, run, data = _start(tmp_path / "a", stop_below=1e6)  # ten steps: the inner search of this pair fails
+def test_a_search_that_failed_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*args: Any, **options: Any) -> Certificate:
+        found = certify.proximal_duality_gap(*args, **options)
+        return dataclasses.replace(found, gap=-abs(found.gap), verdict="undecided", status=Status.BUDGET_SPENT)
+
+    monkeypatch.setattr(_watch, "proximal_duality_gap", failing)
+    session, run, data = _start(tmp_path / "a", stop_below=1e6)
     assert _train(session, run, data).reason == "done"
     assert run.metrics()[-1]["proximal_gap"] < 0
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 
 def like(module: nn.Module) -> Tensor:
@@ -58,6 +60,28 @@ def evaluating(*players: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@torch.no_grad()
+def settle_spectral_norms(module: nn.Module, iterations: int = 15) -> None:
+    """Let the power iterations of torch's spectral norms, old and new, catch up with the weights, in any mode.
+
+    A norm that lags behind its weight is too small: the network then is steeper than its class allows.
+    """
+    for part in module.modules():
+        for parametrised in getattr(part, "parametrizations", {}).values():
+            weight = getattr(parametrised, "original", None)
+            if weight is None:
+                continue
+            for each in parametrised:
+                if isinstance(each, _SpectralNorm) and hasattr(each, "_u"):
+                    each._power_method(each._reshape_weight_to_matrix(weight), iterations)
+                weight = each(weight)
+        for hook in part._forward_pre_hooks.values():
+            if isinstance(hook, SpectralNorm):
+                kept, hook.n_power_iterations = hook.n_power_iterations, iterations
+                hook.compute_weight(part, do_power_iteration=True)
+                hook.n_power_iterations = kept
 
 
 def trainable(player: nn.Module) -> list[nn.Parameter]:

@@ -25,6 +25,8 @@ def generator_deviation(
 ) -> nn.Module:
     """Return the generator found to lower V(., D*) most, or V_lam(., D*): a copy in evaluation mode.
 
+    Its samples were held in `search.domain` while it was searched; the copy itself is not held.
+
     Its samples show what a certificate's generator gain means: at a pair that is not a Nash equilibrium they tend to
     degrade although V falls.
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from saddlegan.batch import Rows, conditions, count, samples
 from saddlegan.certify.search._deviate import Arena, Deviation
+from saddlegan.certify.search._domain import Domain
 from saddlegan.certify.search._measure import BLOCKS, SELECT, block_values
 from saddlegan.certify.upper._bound import Upper, discriminator_upper, generator_upper
 from saddlegan.certify.upper._slope import nominal_lipschitz
@@ -83,22 +84,19 @@ def _of_generator(arena: Arena, down: Deviation, lam: float) -> Upper:
     if math.isinf(lam) and game.discriminator_penalty is not None:
         game = game.without_discriminator_only_penalty()
         value = block_values(game.value, (x, z), rows_in_groups=game.rows_in_groups)
-    low, high = _box(arena, down, x, z)
+    if arena.domain is None:  # the whole space has no bound
+        return math.inf
+    low, high = _box(arena, arena.domain, down, x, z)
     weights = row_weights(x, count(x), arena)
     return generator_upper(game, x, value=float(value.mean()), weights=weights, low=low, high=high, lam=lam)
 
 
-def _box(arena: Arena, down: Deviation, x: Rows, z: Rows) -> tuple[Tensor, Tensor]:
-    """The data's box, a tenth larger, and large enough for the samples of the deviation found."""
-    rows = [samples(part) for part in (arena.splits.search, arena.splits.select[0], x)]
-    data = torch.cat(rows)
-    low, high = data.amin(0), data.amax(0)
-    if data.ndim > 2:  # pixels share one range
-        low, high = torch.full_like(low, float(low.min())), torch.full_like(high, float(high.max()))
-    room = MARGIN * (high - low)
+def _box(arena: Arena, domain: Domain, down: Deviation, x: Rows, z: Rows) -> tuple[Tensor, Tensor]:
+    """The domain of the search, and large enough for the samples of the deviation found."""
     with torch.no_grad():
         fake = generated(arena, down.player, x, z)
-    return torch.minimum(low - room, fake.amin(0)), torch.maximum(high + room, fake.amax(0))
+    low, high = (domain.low - domain.margin).expand_as(fake[0]), (domain.high + domain.margin).expand_as(fake[0])
+    return torch.minimum(low, fake.amin(0)), torch.maximum(high, fake.amax(0))
 
 
 def generated(arena: Arena, G: Any, x: Rows, z: Rows) -> Tensor:

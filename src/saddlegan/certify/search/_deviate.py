@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from saddlegan.batch import Rows, conditions, count, part, samples, take, with_samples
-from saddlegan.certify.search._measure import SELECT, Gain, Splits, block_values, gain_of, mean_value, paired
+from saddlegan.certify.search._domain import Domain, Held
+from saddlegan.certify.search._measure import SELECT, Gain, Splits, block_values, gain_of, mean_value, paired, seed_all
 from saddlegan.game import Game
-from saddlegan.modules import clone, frozen
+from saddlegan.modules import clone, frozen, like
 from saddlegan.proximal import Norm, proximal_value
-from saddlegan.search import Ascent, Batch, Found, Search, apply, ascend, best_of, perturbed
+from saddlegan.search import (
+    RATES,
+    Ascent,
+    Batch,
+    Found,
+    Search,
+    Units,
+    apply,
+    ascend,
+    best_of,
+    perturbed,
+)
 
 FAR = 1.0  # noise of a far inner start, in units of each tensor's root mean square
+WHOLE = 2048  # at most so many samples and latents are searched as a whole
+WHOLE_NUMBERS = 2_000_000  # but not so many that their graph keeps more numbers than this, in memory and in time
+LEAST = 256  # samples, however large their graph
+PROBED = 64  # samples on which the units of a search's steps are measured
+INNER = 100  # iterations of L-BFGS for an inner maximum
 ADVERSARIAL = (0.5, 0.999)  # Adam's decays where two players move, as in training
 WARM = 1 / 8  # share of the steps that the inner discriminator takes before the generator moves
 DEAD = 1e-3  # a slope that promises less than this share of the ideal gain, over the whole spread of the data, is none
+ROUNDINGS = 32  # rounding errors of V in units of the mean size of its terms
 POLISH = 5  # inner steps before a generator on its way is scored, in units of `inner_steps`
 
 
@@ -30,6 +50,7 @@ class Deviation:
         player: the deviating copy, in evaluation mode.
         gains: held-out gains by block.
         curve: (step, gain on the selection sample) of the start that won.
+        free_gains: the same where the domain of the search does not hold the player's samples.
         settled: whether that search had settled.
         growth: what the last quarter of that search, and of an inner maximum, still added.
         slack: what an unfinished inner maximum may still take off the gain; 0 where there is none.
@@ -37,6 +58,7 @@ class Deviation:
 
     player: nn.Module
     gains: Tensor
+    free_gains: Tensor
     curve: tuple[tuple[int, float], ...]
     settled: bool
     growth: float
@@ -70,17 +92,25 @@ class Arena:
         splits: the samples.
         search: settings.
         generator: source of batches and perturbations.
+        domain: where deviating generators may put their samples.
     """
 
-    def __init__(self, game: Game, splits: Splits, *, search: Search, generator: torch.Generator) -> None:
+    def __init__(
+        self, game: Game, splits: Splits, *, search: Search, generator: torch.Generator, domain: Domain | None = None
+    ) -> None:
         self.G, self.D = frozen(game.G), frozen(game.D)
         self.game = game.replace(G=self.G, D=self.D)
         self.trainable_G, self.trainable_D = clone(game.G), clone(game.D)
         self.splits, self.search, self.generator = splits, search, generator
+        self.domain = None if game.has_own_value else domain
+        self.planned, self._done = 2, 0  # searches of one certificate, for the callback
         penalised = game.generator_penalty is not None or game.discriminator_penalty is not None
         self._graph = penalised or game.has_own_value  # which may differentiate in samples
         self.select_value = self._mean(self.game.value, splits.select)
         self.held_out_value = self._blocks(self.game.value, splits.held_out)
+        self.units_G, self.units_D = self._units()
+        self.rounding = ROUNDINGS * torch.finfo(like(game.D).dtype).eps * self._magnitude()
+        self._floor = search.tolerance * abs(self.select_value) + self.rounding
 
     def _fixed(self, G: nn.Module, batch: Batch) -> tuple[Game, Batch]:
         """The game with G's samples in place of latents, which saves G's work while only D moves."""
@@ -114,7 +144,13 @@ class Arena:
         blocks = self._blocks(self.game.replace(G=_Shown()).value, (held_out, real))
         # block by block on the same samples: what both values share cancels, and with it most of the noise
         gains = self.held_out_value - blocks
-        return gain_of(gains, value=value, tolerance=self.search.tolerance, significance=significance)
+        return gain_of(
+            gains,
+            value=value,
+            tolerance=self.search.tolerance,
+            significance=significance,
+            rounding=self.rounding,
+        )
 
     def blindness(self, ideal: Gain | None) -> str | None:
         """Why the generator's search sees nothing: samples that no parameter moves, or a dead slope; else None."""
@@ -144,36 +180,64 @@ class Arena:
                 )
         return None
 
+    def outside(self) -> float:
+        """Share of the pair's own samples that lie beyond the domain."""
+        if self.domain is None:
+            return 0.0
+        x, z = self.splits.select
+        with torch.no_grad():
+            return self.domain.outside(self.game.generate(z, conditions(x)))
+
+    @torch.no_grad()
+    def _magnitude(self) -> float:
+        """Mean size of the terms of which V is the mean: its rounding error is in proportion to it."""
+        if self.game.has_own_value:
+            return abs(self.select_value)
+        objective = self.game.objective
+        real, fake = self._outputs(self.D)
+        if objective.pairing is not None:
+            rows = min(len(real), len(fake))
+            terms = [objective.pairing(real[:rows] - fake[:rows]), real, fake]
+        else:
+            terms = [objective.f0(objective.link(real)), objective.f1(objective.link(fake))]
+        size = sum(float(term.double().abs().mean()) for term in terms)
+        return size if math.isfinite(size) else 0.0
+
     def draw(self) -> Batch:
         """Return a batch of the search sample with fresh latents."""
         return self._batch(self.splits.search), self.game.sample_latent(self._rows, self.generator)
 
     def discriminator(self) -> Deviation:
         """Search max_D V(G, D)."""
-
-        def value(D: nn.Module, x: Tensor, z: Tensor) -> Tensor:
-            return self.game.replace(D=D).value(x, z)
-
+        searching, searched = self._fixed(self.G, self._whole_batch)
         selecting, select = self._fixed(self.G, self.splits.select)
         measuring, held_out = self._fixed(self.G, self.splits.held_out)
+
+        def value(D: nn.Module, x: Rows, z: Rows) -> Tensor:
+            return self.game.replace(D=D).value(x, z)
+
+        def whole(D: nn.Module) -> Tensor:
+            seed_all(0)
+            return searching.replace(D=D).value(*searched)
 
         def score(D: nn.Module) -> float:
             return self._mean(selecting.replace(D=D).value, select) - self.select_value
 
-        found = best_of(
+        found = self._best_of(
+            "discriminator",
             self._starts(self.trainable_D, discriminator=True),
             value,
             score,
-            self.draw,
-            search=self.search,
+            whole=whole,
+            units=self.units_D,
             project=self.search.project_discriminator,
         )
         player = frozen(found.player)
         gains = self._blocks(measuring.replace(D=player).value, held_out) - self.held_out_value
-        return Deviation(player, gains, found.curve, found.settled, found.slack, 0.0)
+        return Deviation(player, gains, gains, found.curve, found.settled, found.slack, 0.0)
 
     def generator_on_value(self, *, known: Sequence[nn.Module] = ()) -> Deviation:
-        """Search min_G V(G, D); `known` are further generators to try.
+        """Search min_G V(G, D) within the domain; `known` are further generators to try.
 
         A penalty that is D's alone is left out on both sides: G is not credited for what only D plays.
         """
@@ -183,66 +247,94 @@ class Arena:
             select_value = self._mean(game.value, self.splits.select)
             held_out_value = self._blocks(game.value, self.splits.held_out)
 
-        def loss(G: nn.Module, x: Tensor, z: Tensor) -> Tensor:
-            return -game.replace(G=G).value(x, z)
+        def search(starts: list[nn.Module], held: Callable[[nn.Module], nn.Module]) -> Found:
+            def loss(G: nn.Module, x: Rows, z: Rows) -> Tensor:
+                return -game.replace(G=held(G)).value(x, z)
 
-        def score(G: nn.Module) -> float:
-            return select_value - self._mean(game.replace(G=G).value, self.splits.select)
+            def whole(G: nn.Module) -> Tensor:
+                seed_all(0)
+                return loss(G, *self._whole_batch)
 
-        found = best_of(
-            self._starts(self.trainable_G, discriminator=False),
-            loss,
-            score,
-            self.draw,
-            search=self.search,
-            project=self.search.project_generator,
-        )
+            def score(G: nn.Module) -> float:
+                return select_value - self._mean(game.replace(G=held(G)).value, self.splits.select)
+
+            return self._best_of(
+                "generator",
+                starts,
+                loss,
+                score,
+                whole=whole,
+                units=self.units_G,
+                project=self.search.project_generator,
+            )
+
+        def scores(G: nn.Module) -> tuple[float, float]:
+            """Gains with the samples held in the domain and as they are."""
+            values = (self._mean(game.replace(G=each).value, self.splits.select) for each in (self._held(G), G))
+            held, free = (select_value - value for value in values)
+            return held, free
+
+        found = search(self._starts(self.trainable_G, discriminator=False), self._held)
         # what was found at a smaller lambda is a deviation at a larger one: gains do not fall for want of luck
-        player = frozen(max([found.player, *known], key=score))
-        gains = held_out_value - self._blocks(game.replace(G=player).value, self.splits.held_out)
-        return Deviation(player, gains, found.curve, found.settled, found.slack, 0.0)
+        player = frozen(max([found.player, *known], key=lambda G: scores(G)[0]))
+        if self.domain is not None and min(scores(player)) < 0.5 * scores(player)[0]:
+            # what was found gains in the box only: a generator that goes there by itself may gain as well
+            again = search([player.requires_grad_(True), self.trainable_G], lambda G: G)
+            player = frozen(max([player, again.player], key=lambda G: min(scores(G))))
+        gains = held_out_value - self._blocks(game.replace(G=self._held(player)).value, self.splits.held_out)
+        free = gains
+        if self.domain is not None:
+            free = held_out_value - self._blocks(game.replace(G=player).value, self.splits.held_out)
+        return Deviation(player, gains, free, found.curve, found.settled, found.slack, 0.0)
 
     def generator_on_proximal(
         self, *, lam: float, norm: Norm, known: Sequence[nn.Module] = (), cautious: bool = True
     ) -> Deviation:
-        """Search min_G V_lam(G, D), equation (3).
+        """Search min_G V_lam(G, D), equation (3), within the domain.
 
-        A persistent inner discriminator follows the generator. The generators that win are then given a full inner
+        A persistent inner discriminator follows the generator. The generator that wins is then given a full inner
         maximum.
 
         Args:
             lam: weight of the proximal term, finite.
             norm: its distance.
-            known: further generators to try, such as those found at a smaller lam.
+            known: further generators to try, such as those found at a smaller lam; with them one start is enough.
             cautious: search the inner maximum on the very sample on which the generator is scored. One that fits its
                 sample is too large rather than too small, so that no gain is exaggerated by an inner discriminator
                 that failed to generalise: right for verdicts. Otherwise it is searched, chosen and measured on
                 different samples, as the discriminator's own deviation is: right for a gap, the difference of both.
         """
-        outcomes = [
-            self._follow(start, self._rate(index), lam=lam, norm=norm)
-            for index, start in enumerate(self._starts(self.trainable_G, discriminator=False))
-        ]
+        starts = self._starts(self.trainable_G, discriminator=False)
+        outcomes = []
+        for index, start in enumerate(starts):
+            self._tell(f"generator at lambda = {lam:g}", index / (len(starts) + 1))
+            rate = self.search.learning_rate * RATES[index % len(RATES)]
+            outcomes.append(self._follow(start, rate, lam=lam, norm=norm))
+        self._tell(f"generator at lambda = {lam:g}", len(starts) / (len(starts) + 1))
         candidates = [(frozen(outcome.player), warm) for outcome, warm in outcomes]
         candidates += [(player, self.trainable_D) for player in known]
-
-        def judged(number: int, batch: Batch) -> tuple[Tensor, Found]:
-            return self._proximal_gains(*candidates[number], batch, lam=lam, norm=norm, cautious=cautious)
-
         chosen = 0
         if len(candidates) > 1:
-            scores = [float(judged(number, self.splits.select)[0].mean()) for number in range(len(candidates))]
+            scores = [
+                float(self._proximal_gains(G, [D], self.splits.select, lam=lam, norm=norm)[0].mean())
+                for G, D in candidates
+            ]
             chosen = scores.index(max(scores))
-        gains, inner = judged(chosen, self.splits.held_out)
+        G, warm = candidates[chosen]
+        gains, inner = self._proximal_gains(
+            G, self._inner_starts(warm), self.splits.held_out, lam=lam, norm=norm, cautious=cautious
+        )
         outcome = outcomes[min(chosen, len(outcomes) - 1)][0]
         settled = outcome.settled and inner.settled
-        return Deviation(candidates[chosen][0], gains, outcome.curve, settled, outcome.slack + inner.slack, inner.slack)
+        self._done += 1
+        return Deviation(G, gains, gains, outcome.curve, settled, outcome.slack + inner.slack, inner.slack)
 
     def _follow(self, start: nn.Module, rate: float, *, lam: float, norm: Norm) -> tuple[Found, nn.Module]:
         """Descend V(G, D') with D' kept near the inner maximum of equation (3); return the generator and D'."""
-        D = clone(self.trainable_D).train()
+        D = clone(self.trainable_D).eval()
         climb = Ascent(
             D,
+            units=self.units_D,
             learning_rate=self.search.learning_rate,
             betas=ADVERSARIAL,
             project=self.search.project_discriminator,
@@ -250,71 +342,132 @@ class Arena:
 
         def follow(G: nn.Module, steps: int) -> None:
             for _ in range(steps):
-                game, (x, z) = self._fixed(G, self.draw())
+                game, (x, z) = self._fixed(self._held(G), self.draw())
                 climb(proximal_value(game.replace(D=D), self.D, x, z, lam=lam, norm=norm))
 
-        def loss(G: nn.Module, x: Tensor, z: Tensor) -> Tensor:
+        def loss(G: nn.Module, x: Rows, z: Rows) -> Tensor:
             follow(G, self.search.inner_steps)
-            return -self.game.replace(G=G, D=D).value(x, z)
+            return -self.game.replace(G=self._held(G), D=D).value(x, z)
 
         def score(G: nn.Module) -> float:
             follow(G, POLISH * self.search.inner_steps)
-            D.eval()
-            value = self._mean(self._proximal(G, D, lam=lam, norm=norm), self.splits.select)
-            D.train()
-            return self.select_value - max(value, self._mean(self.game.replace(G=G).value, self.splits.select))
+            value = self._mean(self._proximal(self._held(G), D, lam=lam, norm=norm), self.splits.select)
+            unmoved = self._mean(self.game.replace(G=self._held(G)).value, self.splits.select)
+            return self.select_value - max(value, unmoved)
 
         # a discriminator that lags would make the first generators look best, one far ahead gives them no slope
-        follow(clone(start).train(), max(1, round(WARM * self.search.steps)))
+        follow(clone(start).eval(), max(1, round(WARM * self.search.steps)))
         found = ascend(
             start,
             loss,
             score,
             self.draw,
             search=self.search,
+            units=self.units_G,
             learning_rate=rate,
             project=self.search.project_generator,
             betas=ADVERSARIAL,
+            floor=self._floor,
         )
         return found, D
 
     def _proximal_gains(
-        self, G: nn.Module, warm: nn.Module, batch: Batch, *, lam: float, norm: Norm, cautious: bool
+        self, G: nn.Module, starts: list[nn.Module], batch: Batch, *, lam: float, norm: Norm, cautious: bool = True
     ) -> tuple[Tensor, Found]:
         """V(G*, D*) - V_lam(G, D*) by block; see `generator_on_proximal` for where the inner maximum is searched."""
-        game, sample = self._fixed(G, batch)
+        game, sample = self._fixed(self._held(G), batch)
+        scored = sample if cautious else self._fixed(self._held(G), self.splits.select)[1]
+        searched = sample if cautious else self._fixed(self._held(G), self._whole_batch)[1]
 
-        def proximal(D: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+        def proximal(D: nn.Module) -> Callable[[Rows, Rows], Tensor]:
             played = game.replace(D=D)
             return lambda x, z: proximal_value(played, self.D, x, z, lam=lam, norm=norm)
 
-        def value(D: nn.Module, x: Tensor, z: Tensor) -> Tensor:
+        def value(D: nn.Module, x: Rows, z: Rows) -> Tensor:
             return proximal(D)(x, z)
 
-        scored = sample if cautious else self._fixed(G, self.splits.select)[1]
+        def whole(D: nn.Module) -> Tensor:
+            seed_all(0)
+            return proximal(D)(*searched)
 
         def score(D: nn.Module) -> float:
             return self._mean(proximal(D), scored)
 
         def draw() -> Batch:
-            return (self._batch(sample[0]), self._batch(sample[1])) if cautious else self._fixed(G, self.draw())[1]
+            if cautious:
+                return self._batch(sample[0]), self._batch(sample[1])
+            return self._fixed(self._held(G), self.draw())[1]
 
-        # the follower first: it is near the inner maximum at the generator that won; then the proximal term's centre
-        starts = [warm, *[self.trainable_D] * min(2, self.search.restarts)]
-        if self.search.restarts > 2:  # far starts, for an inner problem that is not concave
-            starts += [self._near(self.trainable_D, FAR, discriminator=True), self._mirrored()]
-        if self.search.restarts == 1:
+        if self.search.restarts == 1 and len(starts) > 1:
             starts = [max(starts, key=lambda D: score(frozen(D)))]
-        inner = best_of(starts, value, score, draw, search=self.search, project=self.search.project_discriminator)
+        found = best_of(
+            starts,
+            value,
+            score,
+            draw,
+            whole=whole,
+            search=dataclasses.replace(self.search, steps=min(self.search.steps, INNER)),
+            units=self.units_D,
+            project=self.search.project_discriminator,
+            floor=self._floor,
+            polish=False,
+        )
+        inner = max(found, key=lambda outcome: outcome.score)
         unmoved = self._blocks(game.value, sample)
         reached = self._blocks(proximal(inner.player), sample)
         pair = self._blocks(self.game.value, batch)
         # D* itself is a candidate: the inner maximum is never below V(G, D*), and a failed search invents no gain
         return pair - (reached if float(reached.mean()) > float(unmoved.mean()) else unmoved), inner
 
-    def _proximal(self, G: nn.Module, D: nn.Module, *, lam: float, norm: Norm) -> Callable[[Tensor, Tensor], Tensor]:
+    def _inner_starts(self, warm: nn.Module) -> list[nn.Module]:
+        # the follower first: it is near the inner maximum at the generator that won; then the proximal term's centre
+        starts = [warm, self.trainable_D]
+        if self.search.restarts > 2:  # far starts, for an inner problem that is not concave
+            starts += [self._near(self.trainable_D, FAR, discriminator=True), self._mirrored()]
+        return starts
+
+    def _proximal(self, G: nn.Module, D: nn.Module, *, lam: float, norm: Norm) -> Callable[[Rows, Rows], Tensor]:
         game = self.game.replace(G=G, D=D)
         return lambda x, z: proximal_value(game, self.D, x, z, lam=lam, norm=norm)
+
+    def _best_of(
+        self,
+        who: str,
+        starts: list[nn.Module],
+        objective: Callable[[nn.Module, Rows, Rows], Tensor],
+        score: Callable[[nn.Module], float],
+        *,
+        whole: Callable[[nn.Module], Tensor],
+        units: Units,
+        project: Callable[[nn.Module], None] | None,
+    ) -> Found:
+        found: list[Found] = []
+        self._tell(who, 0.0)
+        for outcome in best_of(
+            starts,
+            objective,
+            score,
+            self.draw,
+            whole=whole,
+            search=self.search,
+            units=units,
+            project=project,
+            floor=self._floor,
+        ):
+            found.append(outcome)
+            self._tell(who, len(found) / (len(starts) + 1))
+        self._done += 1
+        # the last, where it went on from the best, knows how both searches grew
+        return max(reversed(found), key=lambda outcome: outcome.score)
+
+    def _tell(self, who: str, share: float) -> None:
+        """Report to the callback: searches done, and the share of the one that runs."""
+        if self.search.callback is not None:
+            self.search.callback(who, min(1.0, (self._done + share) / max(1, self.planned)))
+
+    def _held(self, G: nn.Module) -> nn.Module:
+        """The generator, its samples held in the domain."""
+        return G if self.domain is None else Held(G, self.domain)
 
     @property
     def _rows(self) -> int:
@@ -322,18 +475,74 @@ class Arena:
         groups = self.game.rows_in_groups
         return max(groups, self.search.batch_size // groups * groups)
 
+    @functools.cached_property
+    def _whole_batch(self) -> Batch:
+        """The sample that L-BFGS climbs: the search half, or as much of it as memory should hold."""
+        x, groups = self.splits.search, self.game.rows_in_groups
+        most = min(WHOLE, max(LEAST, int(WHOLE_NUMBERS / self._kept())))
+        rows = min(count(x), most) // groups * groups
+        latents = rows if paired(self.game, x) else most // groups * groups
+        return part(x, 0, rows), self.game.sample_latent(latents, self.generator)
+
+    def _kept(self) -> float:
+        """Numbers that the graph of V keeps for each sample, with both players in it."""
+        kept, (x, z) = 0, self.draw()
+        G, D = clone(self.trainable_G).eval(), clone(self.trainable_D).eval()
+
+        def count_numbers(tensor: Tensor) -> Tensor:
+            nonlocal kept
+            kept += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count_numbers, lambda tensor: tensor):
+            self.game.replace(G=G, D=D).value(x, z)
+        return max(1.0, kept / count(x))
+
     def _batch(self, sample: Rows) -> Rows:
         return take(sample, torch.randint(count(sample), (self._rows,), generator=self.generator))
 
-    def _rate(self, index: int) -> float:
-        return self.search.learning_rate * (10.0 if index % 3 == 2 else 1.0)
+    @functools.cached_property
+    def _probe(self) -> tuple[Rows, Rows, Tensor]:
+        """A few samples, latents and generated samples on which outputs are looked at."""
+        groups = self.game.rows_in_groups
+        rows = max(PROBED // groups, 1) * groups
+        x, z = (part(half, 0, min(rows, count(half))) for half in self.splits.select)
+        with torch.no_grad():
+            return x, z, self.game.generate(z, conditions(x))
+
+    def _outputs(self, D: nn.Module) -> tuple[Tensor, Tensor]:
+        """D's raw values of a few samples of either kind, one a sample."""
+        x, z, fake = self._probe
+        raw = D(samples(x), *conditions(x)), D(fake, *self.game.batch(x, z, fake=fake).fake_conditions)
+        real, made = (each.reshape(len(each), -1).mean(1) for each in raw)
+        return real, made
+
+    def _units(self) -> tuple[Units, Units]:
+        """Units of G's and of D's steps: the spread of the data; 1 for logits, the spread of D where V is linear."""
+        if self.game.has_own_value:
+            return Units(), Units()
+        x, z, fake = self._probe
+        given = conditions(x)
+        with torch.no_grad():
+            outputs = torch.cat(self._outputs(self.D)).double()
+        spread = float(outputs.std(correction=0)) if _is_linear(self.game) else 1.0
+        real = samples(x).flatten(1).double()
+        centre = real.mean(0)
+        unit = float((real - centre).norm(dim=1).square().mean().sqrt())
+        if unit == 0:  # data at one point: their distance to the samples
+            unit = float((fake.flatten(1).double() - centre).norm(dim=1).square().mean().sqrt())
+        return (
+            Units(lambda G: self.game.replace(G=G).generate(z, given).flatten(1), unit or 1.0),
+            Units(lambda D: torch.cat(self._outputs(D)), spread if 0 < spread < math.inf else 1.0),
+        )
 
     def _starts(self, player: nn.Module, *, discriminator: bool) -> list[nn.Module]:
         size, others = self.search.perturbation, self.search.restarts - 1
         return [player, *(self._near(player, size, discriminator=discriminator) for _ in range(others))]
 
     def _near(self, player: nn.Module, size: float, *, discriminator: bool) -> nn.Module:
-        return self._projected(perturbed(player, size, self.generator), discriminator=discriminator)
+        units = self.units_D if discriminator else self.units_G
+        return self._projected(perturbed(player, size, self.generator, units=units), discriminator=discriminator)
 
     def _mirrored(self) -> nn.Module:
         """Discriminator with every trainable parameter negated."""
@@ -346,3 +555,12 @@ class Arena:
 
     def _projected(self, player: nn.Module, *, discriminator: bool) -> nn.Module:
         return apply(self.search.project_discriminator if discriminator else self.search.project_generator, player)
+
+
+def _is_linear(game: Game) -> bool:
+    """Whether V is linear in D's output, whose unit is then nobody's: the Wasserstein value."""
+    if game.objective.pairing is not None:
+        return False
+    t = torch.tensor([-2.0, -1.0, 1.0, 2.0], dtype=torch.float64)
+    halves = (game.objective.f0(game.objective.link(t)), game.objective.f1(game.objective.link(t)))
+    return all(torch.allclose(half, half[2] * t, rtol=1e-12, atol=0.0) for half in halves)

@@ -18,10 +18,13 @@ from saddlegan.certify.exact._judge import judge_exactly
 from saddlegan.certify.exact._recognise import recognise
 from saddlegan.certify.search._bracket import bracket
 from saddlegan.certify.search._deviate import Arena, Deviation
+from saddlegan.certify.search._domain import domain_of
 from saddlegan.certify.search._measure import (
     Data,
+    Gain,
     check,
     gain_of,
+    placed,
     read,
     seed_all,
     split,
@@ -32,6 +35,7 @@ from saddlegan.certify.search._verified import verified_gain
 from saddlegan.checks import RandomState
 from saddlegan.errors import BlindWarning, BudgetWarning, InputError
 from saddlegan.game import Game
+from saddlegan.modules import like
 from saddlegan.proximal import Norm, warn_if_piecewise_linear
 from saddlegan.results import Certificate, Status
 from saddlegan.search import Search
@@ -58,7 +62,8 @@ class Prepared:
         """Split the data and freeze the pair; the random draws of a search begin here."""
         seed_all(self.generator.initial_seed())
         splits = split(self.game, self.X, batch_size=self.search.batch_size, generator=self.generator)
-        return Arena(self.game, splits, search=self.search, generator=self.generator)
+        domain = domain_of(placed(self.X, like(self.game.D)), self.search.domain)
+        return Arena(self.game, splits, search=self.search, generator=self.generator, domain=domain)
 
 
 def prepare(
@@ -101,6 +106,17 @@ def judge_by_search(
     else:
         down = arena.generator_on_proximal(lam=lam, norm=norm, known=known, cautious=not fixed_budget)
     level = arena.search.significance / tests
+
+    def measured(blocks: Tensor, *, slack: float = 0.0) -> Gain:
+        return gain_of(
+            blocks,
+            value=value,
+            tolerance=arena.search.tolerance,
+            significance=level,
+            slack=slack,
+            rounding=arena.rounding,
+        )
+
     # a gain within a search within a search refutes nothing, and its rows are not at hand
     tails = {
         "discriminator": tails_of(arena, discriminator=up.player, level=level),
@@ -110,32 +126,28 @@ def judge_by_search(
     if 0 < lam < math.inf and not fixed_budget:
         verified = verified_gain(arena, down.player, lam=lam, norm=norm)
         if verified is not None:  # its inner maximum is enclosed, that of the search is not
-            down = dataclasses.replace(down, gains=verified.gains, slack=verified.slack)
+            down = dataclasses.replace(down, gains=verified.gains, free_gains=verified.gains, slack=verified.slack)
     plain, gains = (
         {
-            name: gain_of(
-                found.gains,
-                value=value,
-                tolerance=arena.search.tolerance,
-                significance=level,
-                slack=found.slack + weight * tails[name].slack,
-            )
+            name: measured(found.gains, slack=found.slack + weight * tails[name].slack)
             for name, found in (("discriminator", up), ("generator", down))
         }
         for weight in (0.0, 1.0)
     )
     uncertain = [tails[name].doubt for name in gains if plain[name].significant and not gains[name].significant]
-    total = gain_of(up.gains + down.gains, value=value, tolerance=0.0, significance=level)
+    # a generator that gains only while it is held in the domain is not one of its class
+    free = measured(down.free_gains, slack=down.slack + tails["generator"].slack).significant
+    total = measured(up.gains + down.gains)
     growth = up.growth + down.growth
     settled = (
         growth <= max(SETTLED * abs(total.mean), total.standard_error) if fixed_budget else up.settled and down.settled
     )
     # no true gap is negative: where the measured one is, by more than chance, a search failed
-    failed = total.mean < -total.threshold - arena.search.tolerance * (1.0 + abs(value))
+    failed = total.mean < -total.threshold
     settled = settled and not failed
     finite = math.isfinite(total.mean)
     ideal = arena.ideal_gain(value=value, significance=level)
-    blind = None if gains["generator"].significant else arena.blindness(ideal)
+    blind = None if gains["generator"].significant and free else arena.blindness(ideal)
     if not finite:
         status = Status.NON_FINITE
     elif blind is not None:
@@ -146,7 +158,7 @@ def judge_by_search(
     # what a search within a search finds bounds nothing: the inner maximum is only a lower bound (theory 4.2). With
     # few starts none is far, and a maximum in another corner is sure to be missed: then it is not even a suspicion
     bounded = math.isinf(lam) or verified is not None
-    sound = gains["discriminator"].significant or (bounded and gains["generator"].significant)
+    sound = gains["discriminator"].significant or (bounded and gains["generator"].significant and free)
     suspicious = gains["generator"].significant and arena.search.restarts >= FAR_RESTARTS
     doubt = None
     refuted = finite and sound
@@ -154,10 +166,12 @@ def judge_by_search(
         verdict = "refuted"
     elif not finite:
         verdict, doubt = "undecided", "a deviation's value is infinite or NaN, so that no gain was measured"
-    elif suspicious:
+    elif suspicious and free:
         verdict = "suspected"
     elif blind is not None:
         verdict, doubt = "undecided", blind
+    elif gains["generator"].significant and not free:
+        verdict, doubt = "undecided", "the generator gains only where its samples are held in the domain"
     elif gains["generator"].significant:
         verdict, doubt = "undecided", f"an inner search from fewer than {FAR_RESTARTS} starts cannot be trusted"
     elif failed:
@@ -197,6 +211,8 @@ def judge_by_search(
         "ideal_gain": math.nan if ideal is None else ideal.mean,
         "ideal_gain_standard_error": math.nan if ideal is None else ideal.standard_error,
         "blind": blind is not None,
+        "domain": None if arena.domain is None else arena.domain.describe(),
+        "outside": arena.outside(),  # share of the pair's own samples beyond the domain
         "mode": "evaluation: running statistics at rest, dropout off",
         "growth": growth,
         "samples": {"search": count(arena.splits.search), "held_out": count(arena.splits.held_out[0])},
@@ -225,7 +241,7 @@ def judge_by_search(
 
 def describe(search: Search) -> dict[str, Any]:
     """Settings in plain types."""
-    settings = {field.name: getattr(search, field.name) for field in dataclasses.fields(search)}
+    settings = {f.name: getattr(search, f.name) for f in dataclasses.fields(search) if f.name != "callback"}
     for name in ("project_generator", "project_discriminator"):
         settings[name] = None if settings[name] is None else repr(settings[name])
     return settings

@@ -236,22 +236,25 @@ class Gain:
         return self.mean > self.threshold
 
 
-def gain_of(blocks: Tensor, *, value: float, tolerance: float, significance: float, slack: float = 0.0) -> Gain:
-    """Judge block-wise gains by Student's t at a one-sided level, above a tolerance relative to 1 + |V|.
+def gain_of(
+    blocks: Tensor, *, value: float, tolerance: float, significance: float, slack: float = 0.0, rounding: float = 0.0
+) -> Gain:
+    """Judge block-wise gains by Student's t at a one-sided level, above a tolerance relative to |V|.
 
     Args:
         blocks: gains (b,).
         value: V of the pair.
-        tolerance: gains up to tolerance (1 + |V|) count as none.
+        tolerance: gains up to tolerance |V| count as none.
         significance: one-sided level, already divided by the number of tests.
         slack: what an unfinished inner maximum may still take away.
+        rounding: what the rounding of V itself may feign.
     """
     count = blocks.shape[0]
     # between blocks, not rows: a value need not be a mean over rows (penalties, groups, pairs)
     error = float(blocks.std()) / math.sqrt(count)
     # Student's, not the normal's: so few blocks estimate their own spread badly
     quantile = float(student.isf(significance, count - 1))
-    return Gain(float(blocks.mean()), error, tolerance * (1.0 + abs(value)) + quantile * error + slack)
+    return Gain(float(blocks.mean()), error, tolerance * abs(value) + rounding + quantile * error + slack)
 
 
 def check(game: Game, X: Rows, purpose: str) -> None:

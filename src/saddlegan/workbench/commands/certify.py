@@ -30,7 +30,7 @@ def certify(
     steps: Annotated[int, typer.Option("--steps", help="Steps of each search.")] = 200,
     restarts: Annotated[int, typer.Option("--restarts", help="Starts of each search; below 3 none is far.")] = 3,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Samples a step.")] = 64,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Adam's rate.")] = 1e-3,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Change of the output a step.")] = 0.1,
     seed: options.SeedOption = 0,
     data: Annotated[str | None, typer.Option("--data", help="With MODULE:FUNCTION: the real samples.")] = None,
     out: Annotated[

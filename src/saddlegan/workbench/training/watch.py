@@ -20,7 +20,6 @@ from saddlegan.workbench.training.session import Session
 
 ROWS = 8192  # of the data, at most: a sample of that size measures a gap well enough, and every one costs time
 BATCH = 64
-LEARNING_RATE = 2e-3
 
 
 @final
@@ -59,7 +58,6 @@ class Watched:
         search = Search(
             steps=recipe.certify_steps,
             batch_size=min(BATCH, len(X) // 2),
-            learning_rate=LEARNING_RATE,
             evaluations=min(10, -(-recipe.certify_steps // 10)),
         )
         self._watches = [
