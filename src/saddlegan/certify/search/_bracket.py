@@ -16,7 +16,6 @@ from saddlegan.certify.search._measure import BLOCKS, SELECT, block_values
 from saddlegan.certify.upper._bound import Upper, discriminator_upper, generator_upper
 from saddlegan.certify.upper._slope import nominal_lipschitz
 
-MARGIN = 0.05  # room of the box at each end, as a share of the data's range
 _SEEN: weakref.WeakKeyDictionary[Arena, dict[Any, Upper]] = weakref.WeakKeyDictionary()
 
 
@@ -85,7 +84,7 @@ def _of_generator(arena: Arena, down: Deviation, lam: float) -> Upper:
         game = game.without_discriminator_only_penalty()
         value = block_values(game.value, (x, z), rows_in_groups=game.rows_in_groups)
     if arena.domain is None:  # the whole space has no bound
-        return math.inf
+        return Upper(math.inf, "all samples", "none without a domain")
     low, high = _box(arena, arena.domain, down, x, z)
     weights = row_weights(x, count(x), arena)
     return generator_upper(game, x, value=float(value.mean()), weights=weights, low=low, high=high, lam=lam)
