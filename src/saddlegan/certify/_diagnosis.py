@@ -14,7 +14,7 @@ import torch
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from saddlegan import checks, files
+from saddlegan import checks
 from saddlegan.batch import Rows, conditions, samples, take
 from saddlegan.certify.search._measure import Data, placed, read, seed_all, untouched
 from saddlegan.checks import RandomState
@@ -24,6 +24,9 @@ from saddlegan.modules import clone, like, trainable
 from saddlegan.results import Certificate, plain
 
 ROWS = 512  # samples of either kind that distances are taken between
+PERMUTATIONS = 200
+DIFFERENT = 8.0  # energy distance, in its noise, beyond which samples differ: 1 in 10,000 at equal laws
+FAR = 3.0  # the same for the distance from samples to the data, in units of that between data
 ALIVE = 1e-6  # a gradient below this share of its tensor's own size moves nothing in any training
 
 
@@ -105,8 +108,7 @@ class Diagnosis:
         head = "<!doctype html><html lang=en><meta charset=utf-8><title>Diagnosis</title>"
         style = "<style>body{font:16px/1.5 sans-serif;max-width:44em;margin:2em auto}td{padding:.1em 1em}</style>"
         title = html.escape(", ".join(self.faults) or "healthy")
-        page = f"{head}{style}<h1>{title}</h1>{self._repr_html_()}</html>"
-        files.write(pathlib.Path(path), page.encode())
+        pathlib.Path(path).write_text(f"{head}{style}<h1>{title}</h1>{self._repr_html_()}</html>", encoding="utf-8")
 
 
 def diagnose(
@@ -213,10 +215,8 @@ class _Seen:
             "distance to the data / between data": _ratio(to_data, own),
             # real rows whose nearest generated row is farther than real rows are from one another
             "data not covered": float((between.min(1) > 3.0 * np.quantile(within.min(1), 0.9)).mean()),
-            # unbiased; at equal laws it is around 0 with an error of about one unit
-            "energy distance / its noise": float(
-                half * (2 * between.mean() - _off_diagonal(typical) - _off_diagonal(near)) / max(within.mean(), 1e-300)
-            ),
+            # standard deviations above what exchanged labels give: around 0 at equal laws, with a tail to the right
+            "energy distance / its noise": _energy(first, fakes),
             "response to the latent": _moved(self.fake, self.again) / spread,
         }
         if self.given:
@@ -285,6 +285,17 @@ def _ratio(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.median(a.min(1)) / max(np.median(b.min(1)), 1e-300))
 
 
+def _energy(real: np.ndarray, fake: np.ndarray) -> float:
+    """Energy distance of equally many rows, in standard deviations of its permutation distribution."""
+    distances = cdist(np.concatenate([real, fake]), np.concatenate([real, fake]))
+    signs = np.repeat([1.0, -1.0], [len(real), len(fake)])
+    shuffled = np.random.default_rng(0).permuted(np.tile(signs, (PERMUTATIONS, 1)), axis=1).T
+    # of equal halves the energy distance is -s^T D s up to a constant
+    observed = -float(signs @ distances @ signs)
+    chance = -np.einsum("nk,nk->k", shuffled, distances @ shuffled)
+    return (observed - float(chance.mean())) / max(float(chance.std()), 1e-300)
+
+
 def _off_diagonal(distances: np.ndarray) -> float:
     """Mean of a square matrix whose diagonal is infinite, without it."""
     return float(distances[np.isfinite(distances)].mean())
@@ -329,7 +340,8 @@ def _faults(f: Mapping[str, float], objective: str) -> tuple[str, ...]:
     # at an equilibrium gradients vanish by right: only where the samples still differ is it a fault
     still = f.get("gradient of G", 1.0) < ALIVE
     blind = f.get("gradient of D", 1.0) < ALIVE and f.get("real ranked above generated", 0.5) < 0.75
-    if f["energy distance / its noise"] > 5.0 and (still or blind) and not saturated and not dead:
+    different = f["energy distance / its noise"] > DIFFERENT or f["distance to the data / between data"] > FAR
+    if different and (still or blind) and not saturated and not dead:
         found.append("vanishing gradients")
     return tuple(found)
 
