@@ -26,6 +26,7 @@ def add_gram(matrix: Tensor, rows: Tensor) -> None:
     rounding error and does not depend on the order of the blocks.
     """
     d = rows.shape[1]
+    # panels compute the lower triangle alone: about half the products of the whole square
     edges = [d * p // PANELS for p in range(PANELS + 1)] if d > PANEL_SIZE else [0, d]
     exact = rows.dtype == torch.int8
     for part in rows.split(INTEGER_ROWS) if exact else [rows]:
@@ -50,6 +51,7 @@ def _byte_product(left: Tensor, right: Tensor) -> Tensor:
     if left.device.type == "cpu" and integer_products():
         return torch.ops.aten._int_mm(left.T.contiguous(), right)
     total = torch.zeros(left.shape[1], right.shape[1], dtype=torch.float64, device=left.device)
+    # products of bytes are whole numbers below 2^24 over so few rows, which float32 holds exactly
     for a, b in zip(left.split(FLOAT_ROWS), right.split(FLOAT_ROWS), strict=True):
         total += a.float().T @ b.float()
     return total
