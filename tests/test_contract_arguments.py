@@ -105,6 +105,8 @@ EXEMPT = {
     "train.ReplicaLatent.__call__": "as `MixedLatent`",
     "fit.function_space schedule": "a word",
     "train.Schedule value": "a callable",
+    "certify.Search callback": "a callable",
+    "certify.Search domain": "a word or two numbers; tests/test_certify_units.py",
     "train.Schedule.set": "the rule calls it",
     "train.AbstractRule": "abstract; each rule has a case",
     "metrics.modes random_state": "nothing is drawn; taken so that all measures are called alike",
