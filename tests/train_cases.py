@@ -24,6 +24,19 @@ def mlp_game(seed: int = 0, *, objective: str = "vanilla", activation: str = "so
     return Game(G, D, objective=objective, latent=3, discriminator_penalty=train.R1(0.1))
 
 
+def image_game(seed: int = 0) -> Game:
+    """The library's own image pair: batch norm in G, spectral norm in a smooth D."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        G = networks.ImageGenerator(3, size=8, width=2).double()
+        D = networks.ImageDiscriminator(size=8, width=2, activation="softplus").double()
+    return Game(G, D, latent=3, discriminator_penalty=train.R1(0.1))
+
+
+def images(n: int = 8, seed: int = 7) -> Tensor:
+    return torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
 def adam(game: Game, *, lr: float = 0.01) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
     def make(player: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.Adam(player.parameters(), lr, betas=(0.5, 0.99))

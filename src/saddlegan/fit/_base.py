@@ -130,12 +130,12 @@ class AbstractWGAN(Savable, BaseEstimator, abc.ABC):
     def score(self, X: Any, y: object = None) -> float:
         """How well the model describes new data X (n, d), larger is better; `y` is ignored."""
 
-    def _new_rows(self, X: Any) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """New data as float64 on the generator's device, and the generator's population mean and factor, float64."""
+    def _new_data(self, X: Any) -> tuple[Any, tuple[Tensor, Tensor]]:
+        """New data, checked and left where they lie, and the generator's population mean and factor, float64."""
         check_is_fitted(self, "generator_")
         moments: Any = self.generator_.moments  # every generator of `fit` knows its own
         mean, factor = (entry.detach().double() for entry in moments())
-        return plain_tensor(self, X).to(mean), (mean, factor)
+        return read_data(self, X, reset=False), (mean, factor)
 
     def _keep(
         self,

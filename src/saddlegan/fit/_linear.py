@@ -10,7 +10,7 @@ from torch import Tensor
 
 from saddlegan.fit._base import AbstractWGAN, check_beta, read_data
 from saddlegan.fit._sums import read_weights, total_weight, weighted_mean
-from saddlegan.moments._second_moment import floating
+from saddlegan.moments._second_moment import column_mean, floating
 from saddlegan.networks import LinearGenerator, TwoLayerDiscriminator
 from saddlegan.results import Solution, Status
 
@@ -176,5 +176,5 @@ class LinearWGAN(AbstractWGAN):
             InputError: wrong shape or NaN.
         """
         del y
-        rows, (mean, _) = self._new_rows(X)
-        return -float((rows.mean(0) - mean).norm())
+        X, (mean, _) = self._new_data(X)
+        return -float((column_mean(X).to(mean) - mean).norm())

@@ -15,7 +15,7 @@ from saddlegan.fit._latent import LatentMixin
 from saddlegan.fit._polynomial_discrepancy import polynomial_discrepancy
 from saddlegan.fit._polynomial_program import SEMIDEFINITE_SIZE, solve_polynomial
 from saddlegan.fit._sums import MomentSums, read_weights, sums_of, weighted_moment
-from saddlegan.moments._second_moment import AbstractSecondMoment, floating
+from saddlegan.moments._second_moment import AbstractSecondMoment, column_mean, floating, second_moment
 from saddlegan.networks import LinearGenerator, TwoLayerDiscriminator
 
 Solver = Literal["auto", "semidefinite", "closed-form"]
@@ -179,6 +179,8 @@ class PolynomialWGAN(LatentMixin, AbstractWGAN):
             InputError: wrong shape or NaN.
         """
         del y
-        rows, (mean, factor) = self._new_rows(X)
-        delta = rows.T @ rows / len(rows) - factor.T @ factor - torch.outer(mean, mean)
-        return -polynomial_discrepancy(delta, rows.mean(0) - mean, a=float(self.a), b=float(self.b)).value
+        X, (mean, factor) = self._new_data(X)
+        moment = second_moment(X, center=False).matvec(torch.eye(len(mean), dtype=mean.dtype, device=mean.device))
+        delta = 0.5 * (moment + moment.T).to(mean) - factor.T @ factor - torch.outer(mean, mean)
+        shift = column_mean(X).to(mean) - mean
+        return -polynomial_discrepancy(delta, shift, a=float(self.a), b=float(self.b)).value

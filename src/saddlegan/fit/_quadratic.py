@@ -20,14 +20,13 @@ from saddlegan.fit._base import (
     AbstractWGAN,
     check_beta,
     like,
-    plain_tensor,
     read_data,
 )
 from saddlegan.fit._features import feature_moments
 from saddlegan.fit._latent import LatentMixin
 from saddlegan.fit._quadratic_program import QuadraticOptimum, solve_quadratic
 from saddlegan.fit._sums import MomentSums, read_weights, sums_of, weighted_moment
-from saddlegan.moments._second_moment import AbstractSecondMoment, floating, working_dtype
+from saddlegan.moments._second_moment import AbstractSecondMoment, floating, row_blocks, working_dtype
 from saddlegan.networks import FeatureGenerator, LinearGenerator, TwoLayerDiscriminator
 from saddlegan.results import Solution, Status
 
@@ -65,6 +64,7 @@ class QuadraticWGAN(LatentMixin, DensityMixin, AbstractWGAN):
         mean_: mu (d,), zeros if not centred.
         components_: leading eigenvectors of the data's second moment in rows (k, d).
         eigenvalues_: their eigenvalues (k,).
+        spectrum_: all eigenvalues (d,) where the solver had them (d up to 1024), else those of `eigenvalues_`; float64.
         generator_: `networks.LinearGenerator` or `networks.FeatureGenerator`.
         discriminator_: `networks.TwoLayerDiscriminator`, the witness of optimality.
         solution_: `Solution` with primal value, dual bound, gap and residuals.
@@ -188,6 +188,8 @@ class QuadraticWGAN(LatentMixin, DensityMixin, AbstractWGAN):
             eigenvalues=optimum.eigenvalues.to(kind),
             n_latent=n_latent,
         )
+        whole = moment.spectrum()
+        self.spectrum_ = like(X, optimum.eigenvalues if whole is None else whole)
         return self
 
     def _solve_features(
@@ -269,32 +271,38 @@ class QuadraticWGAN(LatentMixin, DensityMixin, AbstractWGAN):
             InputError: wrong shape, NaN, or no noise where the generator has no variance (no density).
         """
         check_is_fitted(self, "generator_")
-        rows = plain_tensor(self, X)
+        X = read_data(self, X, reset=False)
         mean = torch.as_tensor(self.mean_).double()
         values = torch.as_tensor(self.eigenvalues_).double()
         components = torch.as_tensor(self.components_).double()[values > self.beta_]
         values = self._unbiased() * values[values > self.beta_]
-        centred = rows.to(mean) - mean
-        projected = centred @ components.T
-        quadratic, log_determinant = (projected.square() / values).sum(1), values.log().sum()
-        others = len(mean) - len(values)
-        if others:
-            noise = self.noise_variance_
-            if noise <= 0:
-                raise InputError(
-                    "the model has no density: no variance is left outside the generator's subspace (`beta_` is "
-                    f"{self.beta_:g}); fit with a positive `beta` or fewer latents"
-                )
+        others, log_determinant = len(mean) - len(values), values.log().sum()
+        noise = self.noise_variance_ if others else 1.0
+        if noise <= 0:
+            raise InputError(
+                "the model has no density: no variance is left outside the generator's subspace (`beta_` is "
+                f"{self.beta_:g}); fit with a positive `beta` or fewer latents"
+            )
+        log_determinant = log_determinant + others * math.log(noise)
+        density = torch.empty(len(X), dtype=torch.as_tensor(self.mean_).dtype, device=mean.device)
+        start = 0
+        for block in row_blocks(X, torch.float64, elements=SCORE_ELEMENTS):
+            centred = block.to(mean) - mean
+            projected = centred @ components.T
             rest = centred - projected @ components  # not a difference of squares, which would cancel
-            quadratic = quadratic + rest.square().sum(1) / noise
-            log_determinant = log_determinant + others * math.log(noise)
-        density = -0.5 * (quadratic + log_determinant + len(mean) * math.log(2.0 * math.pi))
-        return like(self.mean_, density.to(torch.as_tensor(self.mean_)))
+            quadratic = (projected.square() / values).sum(1) + rest.square().sum(1) / noise * (others > 0)
+            quadratic = quadratic + log_determinant + len(mean) * math.log(2.0 * math.pi)
+            density[start : start + len(block)] = -0.5 * quadratic
+            start += len(block)
+        return like(self.mean_, density)
 
     def score(self, X: Any, y: object = None) -> float:  # type: ignore[override]
         """Mean of `score_samples`; `y` is ignored."""
         del y
         return float(self.score_samples(X).mean())
+
+
+SCORE_ELEMENTS = 1 << 20  # numbers of a block: several copies of it are made
 
 
 def _linear_generator(optimum: QuadraticOptimum, mean: Tensor, n_latent: int, kind: Tensor) -> LinearGenerator:

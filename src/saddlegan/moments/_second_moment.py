@@ -21,7 +21,7 @@ from saddlegan.errors import InputError, SolveError
 from saddlegan.moments._gram import add_gram, signed_bytes, symmetrised
 from saddlegan.moments._lanczos import OVERSAMPLING, block_lanczos, random_block
 
-BLOCK_ELEMENTS = 1 << 23  # elements of a row block: large enough for full matrix-product speed, small beside the data
+BLOCK_ELEMENTS = 1 << 22  # elements of a row block: large enough for full matrix-product speed, small beside the data
 DENSE_SIZE = 1024  # LAPACK's full eigendecomposition up to here, Lanczos for a few pairs above
 # residuals relative to the largest eigenvalue; a value alone has the square of its vector's error
 PAIR_TOLERANCE = 1e-11
@@ -43,9 +43,15 @@ def working_dtype(X: Any) -> torch.dtype:
     return torch.float64 if small or floating(X) == torch.float64 else torch.float32
 
 
-def row_blocks(X: Any, dtype: torch.dtype) -> Iterator[Tensor]:
-    """Yield row blocks of a numpy array, memmap or tensor (n, d) as tensors of `dtype`, reading each row once."""
-    rows = max(1, BLOCK_ELEMENTS // max(1, X.shape[1]))
+def row_blocks(X: Any, dtype: torch.dtype, *, elements: int | None = None) -> Iterator[Tensor]:
+    """Yield row blocks of a numpy array, memmap or tensor (n, d) as tensors of `dtype`, reading each row once.
+
+    Args:
+        X: the rows.
+        dtype: of the blocks.
+        elements: numbers in a block, `BLOCK_ELEMENTS` if None.
+    """
+    rows = max(1, (elements or BLOCK_ELEMENTS) // max(1, X.shape[1]))
     for start in range(0, X.shape[0], rows):
         yield as_tensor(X[start : start + rows]).to(dtype)
 
@@ -106,6 +112,10 @@ class AbstractSecondMoment(abc.ABC):
             SolveError: Lanczos iteration did not converge.
         """
 
+    def spectrum(self) -> Tensor | None:
+        """All d eigenvalues, descending, where they are known without further work than `eigenpairs`; else None."""
+        return None
+
     @abc.abstractmethod
     def spectral_distance(self, factor: Tensor) -> float:
         """||M - F^T F||_2 for a factor F (k, d), measured on the difference, not taken from the pairs behind F."""
@@ -137,9 +147,17 @@ class DenseMoment(AbstractSecondMoment):
         k = min(k, self.size)
         if self.size <= DENSE_SIZE or 4 * k > self.size or self.matrix.device.type != "cpu":
             # LAPACK beats Lanczos for small matrices and for many pairs; eigh is ascending
-            values, vectors = torch.linalg.eigh(self.matrix)
+            values, vectors = self._all_pairs
             return self._checked(values.flip(0)[:k].contiguous(), vectors.T.flip(0)[:k].contiguous())
         return self._checked(*_lanczos(self.matvec, self.size, k, "LA"))
+
+    @functools.cached_property
+    def _all_pairs(self) -> tuple[Tensor, Tensor]:
+        values, vectors = torch.linalg.eigh(self.matrix)
+        return values, vectors
+
+    def spectrum(self) -> Tensor | None:
+        return self._all_pairs[0].flip(0).clamp_min(0) if self.size <= DENSE_SIZE else None
 
     def spectral_distance(self, factor: Tensor) -> float:
         factor = factor.to(self.mean)
@@ -179,13 +197,22 @@ class RowMoment(AbstractSecondMoment):
         """A A^T (n, n), whose eigenvalues are those of M that are not zero."""
         return (self.rows @ self.rows.T).double()
 
+    @functools.cached_property
+    def _all_pairs(self) -> tuple[Tensor, Tensor]:
+        values, vectors = torch.linalg.eigh(self.gram)
+        return values, vectors
+
+    def spectrum(self) -> Tensor | None:
+        values = self._all_pairs[0].flip(0).clamp_min(0)[: self.size]
+        return torch.cat([values, values.new_zeros(self.size - len(values))]) if self.size <= DENSE_SIZE else None
+
     def spectral_distance(self, factor: Tensor) -> float:
         return float(_row_difference(self.rows, factor.to(self.rows))[0].abs().max())
 
     def eigenpairs(self, k: int) -> Eigenpairs:
         n = self.rows.shape[0]
         k, kept = min(k, self.size), min(k, n)
-        values, left = torch.linalg.eigh(self.gram)
+        values, left = self._all_pairs
         # QR, not division by the singular value: it keeps orthonormality where a value is tiny or zero
         vectors = torch.linalg.qr((left.T.flip(0)[:kept].to(self.rows.dtype) @ self.rows).T.double()).Q.T
         pairs = self._checked(values.flip(0)[:kept].contiguous(), vectors.contiguous())

@@ -7,6 +7,7 @@ from saddlegan.networks import spectral_normalise
 from saddlegan.train.parts._average import MovingAverage
 from saddlegan.train.parts._latents import MixedLatent
 from saddlegan.train.parts._noise import InstanceNoise
+from saddlegan.train.parts._parallel import together
 from saddlegan.train.parts._penalties import (
     R1,
     R2,
@@ -72,5 +73,6 @@ __all__ = [
     "decay_of",
     "kernel_density",
     "spectral_normalise",
+    "together",
     "warm_up",
 ]

@@ -177,7 +177,8 @@ class ReLUWGAN(AbstractWGAN):
             InputError: wrong shape or NaN.
         """
         del y
-        rows, _ = self._new_rows(X)
+        X, (mean, _) = self._new_data(X)
+        rows = as_tensor(X).to(mean)
         if isinstance(self.generator_, PointGenerator):
             fake = self.generator_.points.detach()
         else:

@@ -27,7 +27,14 @@ from saddlegan.game import Game
 from saddlegan.modules import like, owned, set_gradients
 from saddlegan.results import Step
 from saddlegan.train.parts._average import MovingAverage
-from saddlegan.train.parts._parallel import broadcast_module, check_group, mean_over
+from saddlegan.train.parts._parallel import (
+    broadcast_module,
+    check_buffers,
+    check_group,
+    mean_over,
+    same_everywhere,
+    whole_batch_statistics,
+)
 from saddlegan.train.parts._schedule import Schedule
 
 Constraint = Callable[[nn.Module], None]
@@ -50,8 +57,9 @@ class AbstractRule(abc.ABC):
             and the update stays the same, up to layers that look across the batch.
         constraint: called with D after each of its updates, such as `WeightClipping`.
         group: a `torch.distributed` process group for data parallel training: each process calls `step` with its own
-            equal share of the batch. Initial players come from the group's first process; latents are drawn for the
-            whole batch by every process, so give all of them the same seed.
+            equal share of the batch (unequal ones are refused). Initial players come from the group's first process;
+            latents are drawn for the whole batch by every process, so give all of them the same seed. Batch norm sees
+            the whole batch within a step; other layers whose buffers follow their own rows are refused.
         scaler: for steps inside a float16 `torch.autocast`: losses are multiplied by its scale before they are
             differentiated, gradients divided by it, which keeps small ones from vanishing. A step that overflows is
             skipped and lowers the scale; one that overflows at a scale below 1 is a non-finite gradient like any other.
@@ -105,6 +113,7 @@ class AbstractRule(abc.ABC):
         self.steps_done = 0
         self.skipped = 0
         self._parts: list[Part] = []
+        self._compared = False  # the buffers of the group's processes, after the first step
         broadcast_module(group, game.G)
         broadcast_module(group, game.D)
 
@@ -120,23 +129,26 @@ class AbstractRule(abc.ABC):
             `Step`; the class says at which iterate each figure is measured. NaN throughout where the step was skipped.
 
         Raises:
-            InputError: x is empty, cannot be cut into the pieces that the rule needs, or ends within a step.
+            InputError: x is empty, cannot be cut into the pieces that the rule needs, or ends within a step; or the
+                processes of a group have unequal batches, or one has none left (see `train.together`).
             InputTypeError: x is not a tensor, or has a type that the players do not take.
             NonFiniteLossError: a loss or a gradient is not finite, and `on_nonfinite` is "raise".
         """
         if self.on_nonfinite not in get_args(OnNonFinite):
             raise InputError(f"`on_nonfinite` must be 'raise' or 'skip', got {self.on_nonfinite!r}")
-        batches = self._batches(x)
+        batches = self._agreed_batches(x)
         for attached in self._parts:
             if isinstance(attached, Schedule):
                 attached.set(self.steps_done)
         with torch.inference_mode(False), torch.enable_grad(), _fresh_casts(samples(batches[0]).device.type):
             # inference tensors cannot be kept for backward
             batches = [apply(_kept, rows) for rows in batches]
-            # inference tensors cannot be kept for backward
-            batches = [apply(_kept, rows) for rows in batches]
             try:
-                result = self._play(batches)
+                with whole_batch_statistics(self.group, (self.game.G, self.game.D)):
+                    result = self._play(batches)
+                if self.group is not None and not self._compared:
+                    check_buffers(self.group, {"G": self.game.G, "D": self.game.D})
+                    self._compared = True
                 self._count_towards_growth()
             except NonFiniteLossError as error:
                 self._abandon()
@@ -191,6 +203,18 @@ class AbstractRule(abc.ABC):
                     f"torch.Generator, got {type(attached).__name__}"
                 )
         self._parts += parts
+
+    def _agreed_batches(self, x: Rows | Iterator[Rows]) -> list[Rows]:
+        """The batches of one step, once every process of the group has as many rows."""
+        device = like(self.game.D).device
+        try:
+            batches = self._batches(x)
+        except Exception:
+            same_everywhere(self.group, None, device)  # the others would wait for ever
+            raise
+        real = samples(batches[0])
+        same_everywhere(self.group, (len(real), real[0].numel()), device)
+        return batches
 
     def _batches(self, x: Rows | Iterator[Rows]) -> list[Rows]:
         """The batches of one step, each cut from x or taken from an iterator."""

@@ -16,6 +16,7 @@ from saddlegan import checks
 from saddlegan.batch import Rows, conditions, count
 from saddlegan.game import Game
 from saddlegan.results import Step
+from saddlegan.train.parts._parallel import linked_mean_over
 from saddlegan.train.parts._replicas import Multiply, replica_count
 from saddlegan.train.rules._base import AbstractRule, Constraint
 
@@ -43,7 +44,7 @@ class Unrolled(AbstractRule):
         generator: source of latents.
         accumulate: pieces per batch; each piece is unrolled by itself.
         constraint: applied to D after its moves; unrolled steps are not constrained.
-        group: process group; each process unrolls on its own share.
+        group: process group; D's unrolled steps are those of the whole batch.
         scaler: for float16.
 
     References:
@@ -111,6 +112,7 @@ class Unrolled(AbstractRule):
                 gradient = torch.autograd.grad(
                     loss, list(weights.values()), create_graph=True, allow_unused=True, materialize_grads=True
                 )
+                gradient = linked_mean_over(self.group, gradient)
                 length = self.length * self._replicas  # the loss is a mean over replicas, each of which moves alone
                 weights = {name: w - length * g for (name, w), g in zip(weights.items(), gradient, strict=True)}
             # through all steps: the gradient sees how D would answer, which is what unrolling is for

@@ -6,7 +6,7 @@ import math
 import shlex
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,10 +17,8 @@ from saddlegan.workbench.terminal import console
 
 if TYPE_CHECKING:
     from saddlegan.networks import AbstractFeatures
-    from saddlegan.workbench.data.sources import Data
 
 MAX_FEATURES = 20_000  # beyond that the features' k x k moment fills the memory
-SPECTRUM_SIZE = 1024  # up to this width the whole spectrum is drawn, above it what the solver computed
 
 
 def fit(
@@ -136,7 +134,7 @@ def fit(
     with runs.create(
         out, config, generator=estimator.generator_, discriminator=estimator.discriminator_, overwrite=overwrite
     ) as run:
-        spectrum = [] if model == "linear" else spectrum_of(data, estimator.eigenvalues_, center=centered)
+        spectrum = estimator.spectrum_.tolist() if isinstance(estimator, door.QuadraticWGAN) else []
         run.write_json("certificate.json", {"solution": as_dict(solution), "spectrum": spectrum})
         export.write_preview(run)
         report.write(run, data=data)
@@ -186,13 +184,3 @@ def parse_features(text: str, *, n_latent: int, seed: int) -> AbstractFeatures |
     if math.comb(n_latent + int(argument), n_latent) > MAX_FEATURES:
         raise InputError(f"`features` {text} of {n_latent} latents are more than {MAX_FEATURES:,}; lower the degree")
     return PolynomialFeatures(n_latent, degree=int(argument))
-
-
-def spectrum_of(data: Data, computed: Any, *, center: bool) -> list[float]:
-    """All eigenvalues where the matrix is small, so that the report can show what was left out; else those computed."""
-    from saddlegan.moments._second_moment import second_moment
-
-    d = data.X.shape[1]
-    if d > SPECTRUM_SIZE:
-        return computed.tolist()
-    return second_moment(data.X, center=center).eigenpairs(d).values.tolist()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import shutil
 import threading
@@ -133,24 +134,56 @@ class Run:
             InputError: `n` is not positive.
             RunError: the generator cannot be loaded, or does not make finite samples of the data's length.
         """
+        blocks = self.sample_blocks(n, seed)
+        first = next(blocks)
+        if len(first) == n:
+            return first
+        rows = np.empty((n, first.shape[1]), first.dtype)
+        start = 0
+        for block in itertools.chain([first], blocks):
+            rows[start : start + len(block)] = block
+            start += len(block)
+        return rows
+
+    def sample_blocks(self, n: int, seed: int) -> Iterator[np.ndarray]:
+        """The same samples block by block: (m, d) at a time, so that no more than a few thousand are in memory.
+
+        Args:
+            n: number of samples.
+            seed: the same seed gives the same samples.
+
+        Yields:
+            Arrays (m, d).
+
+        Raises:
+            InputError: `n` is not positive.
+            RunError: the generator cannot be loaded, or does not make finite samples of the data's length.
+        """
         if n < 1:
             raise InputError(f"`n` must be at least 1, got {n}")
         G = self.load_generator()
         state = (t for t in (*G.parameters(), *G.buffers()) if t.is_floating_point())
         dtype = next((t.dtype for t in state), torch.float32)
-        z = draw_latents(self.config.latent, n, torch.Generator().manual_seed(seed), dtype)
-        try:
-            with torch.no_grad():
-                rows = torch.cat([G(block).flatten(1) for block in z.split(SAMPLE_ROWS)])
-        except (RuntimeError, IndexError) as error:
-            raise RunError(f"the generator of {self.path} cannot be run on its latents: {error}") from error
-        d = self.config.data.shape[1]
-        if rows.shape[1] != d:
-            raise RunError(f"the generator of {self.path} makes samples of length {rows.shape[1]}, its data have {d}")
-        rows = rows * self.config.sample_scale + self.config.sample_offset
-        if not bool(rows.isfinite().all()):
-            raise RunError(f"the generator of {self.path} makes samples that are NaN or infinite; train it again")
-        return rows.numpy()
+        generator, d = torch.Generator().manual_seed(seed), self.config.data.shape[1]
+        done = 0
+        while done < n:
+            # no last block of a few: Gaussians drawn by blocks are those drawn at once, but for very short ones
+            size = n - done if n - done < 2 * SAMPLE_ROWS else SAMPLE_ROWS
+            try:
+                z = draw_latents(self.config.latent, size, generator, dtype)
+                with torch.no_grad():
+                    rows = torch.cat([G(block).flatten(1) for block in z.split(SAMPLE_ROWS)])
+            except (RuntimeError, IndexError, MemoryError) as error:
+                raise RunError(f"the generator of {self.path} cannot be run on its latents: {error}") from error
+            if rows.shape[1] != d:
+                raise RunError(
+                    f"the generator of {self.path} makes samples of length {rows.shape[1]}, its data have {d}"
+                )
+            rows = rows * self.config.sample_scale + self.config.sample_offset
+            if not bool(rows.isfinite().all()):
+                raise RunError(f"the generator of {self.path} makes samples that are NaN or infinite; train it again")
+            yield rows.numpy()
+            done += size
 
     def save_generator(self, G: nn.Module) -> None:
         """Replace `generator.safetensors` atomically."""

@@ -22,6 +22,7 @@ from saddlegan.workbench.runs.config import LatentSpec, RunConfig
 from saddlegan.workbench.training.recipe import Recipe
 
 FIGURES = ("value", "generator_loss", "discriminator_loss", "density_term")  # of a step
+SCALE_ELEMENTS = 1 << 21  # numbers looked at together
 COLLAPSE_STEPS = 400  # of the regression onto the first modes
 PRETRAINING_STEPS = 200  # of D against the collapsed G
 STREAMS = ("data", "latents", "noise")  # one generator each, so that none disturbs another
@@ -224,9 +225,16 @@ def scale_of(data: Data) -> Scale:
     if data.value_range is not None:
         low, high = data.value_range
         return Scale(0.5 * (high - low) or 1.0, 0.5 * (high + low))
-    rows = np.asarray(data.X, dtype=np.float64)
-    offset = float(rows.mean())
-    return Scale(float(np.sqrt(((rows - rows.mean(0)) ** 2).mean())) or 1.0, offset)
+    # by blocks, about the mean of the first: a memory map stays on disk, and nothing cancels
+    total = squares = 0.0
+    step = max(1, SCALE_ELEMENTS // data.X.shape[1])
+    shift = np.asarray(data.X[:step], dtype=np.float64).mean(0)
+    for start in range(0, len(data.X), step):
+        rows = np.asarray(data.X[start : start + step], dtype=np.float64) - shift
+        total, squares = total + rows.sum(0), squares + np.square(rows).sum(0)
+    mean = total / len(data.X)
+    variance = np.maximum(0.0, squares / len(data.X) - mean**2)
+    return Scale(float(np.sqrt(variance.mean())) or 1.0, float((mean + shift).mean()))
 
 
 def config_of(session: Session, data: Data, *, command_line: str) -> RunConfig:

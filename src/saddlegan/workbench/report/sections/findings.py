@@ -15,7 +15,7 @@ from saddlegan.workbench.runs.certificate import read_solution
 from saddlegan.workbench.runs.opened import OpenRun
 
 LEAST = 32  # rows that a diagnosis needs
-MOST_ELEMENTS = 1 << 23  # numbers of the rows that it may look at: distances between larger ones take minutes
+MOST_ELEMENTS = 1 << 21  # numbers of the rows that it may look at: distances between larger ones take minutes
 TOLD_APART = 5.0  # times its noise: an energy distance that is no accident
 
 # what a solved generator is told of: its gradients vanish by right, and nobody trains it
