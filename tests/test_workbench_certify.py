@@ -113,10 +113,10 @@ def test_bad_requests_are_refused_in_one_line(tmp_path: Path, capsys: pytest.Cap
     run = _trained(tmp_path / "run", "vanilla")
     for words, named in (
         ([str(tmp_path / "none")], "not a run folder"),
-        ([str(run.path), "--lam", "-1"], "`lam`"),
-        ([str(run.path), "--steps", "0"], "`steps`"),
-        ([str(run.path), "--batch-size", "500"], "`batch_size`"),
-        ([str(run.path), "--objective", "nonsense"], "`objective`"),
+        ([str(run.path), "--lam", "-1"], "`--lam`"),
+        ([str(run.path), "--steps", "0"], "`--steps`"),
+        ([str(run.path), "--batch-size", "500"], "`--batch-size`"),
+        ([str(run.path), "--objective", "nonsense"], "`--objective`"),
     ):
         assert cli.run(["certify", *words]) == 2
         complaint = capsys.readouterr().err

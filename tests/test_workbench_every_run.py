@@ -47,6 +47,8 @@ def flat(tmp_path_factory: pytest.TempPathFactory) -> Path:
 MAKERS: dict[str, list[str]] = {
     "quadratic": ["fit", "digits"],
     "linear": ["fit", "ring", "--model", "linear", "--n-samples", "400"],
+    "polynomial": ["fit", "ring", "--model", "polynomial", "--n-samples", "100"],
+    "relu": ["fit", "ring", "--model", "relu", "--n-samples", "100"],
     "features": ["fit", "ring", "--features", "relu:32", "--n-latent", "4", "--n-samples", "400"],
     "progressive-digits": ["fit", "digits", "--progressive", "--resolutions", "4"],
     "progressive-flat": ["fit", "FLAT", "--progressive", "--resolutions", "2,4", "--image-shape", "8x8"],
@@ -66,7 +68,11 @@ MAKERS: dict[str, list[str]] = {
     "train-proximal": ["train", "ring", "--rule", "proximal", "--objective", "vanilla", "--n-samples", "400", *SHORT],
     "train-digits": ["train", "digits", *SHORT, "--batch", "16"],
 }
-IMAGES = {name for name in MAKERS if "ring" not in name and name not in ("linear", "features", "train-proximal")}
+IMAGES = {
+    name
+    for name in MAKERS
+    if "ring" not in name and name not in ("linear", "polynomial", "relu", "features", "train-proximal")
+}
 
 
 @pytest.fixture(scope="module", params=MAKERS)

@@ -383,13 +383,13 @@ def test_many_seeds_equal_single_runs_and_are_tabled(tmp_path: Path, capsys: pyt
         (["train"], "DATA"),
         (["train", "ring", "--resume", "x"], "resume"),
         (["train", "ring", "--steps", "0"], "steps"),
-        (["train", "ring", "--set", "nonsense=1"], "nonsense"),
+        (["train", "ring", "--set", "nonsense=1"], "no option of the recipe"),
         (["train", "ring", "--set", "noise"], "NAME=VALUE"),
-        (["train", "ring", "--objective", "wgan"], "objective"),
+        (["train", "ring", "--objective", "wgan"], "`--objective` must be one of"),
         (["train", "ring", "--at", "3"], "at"),
         (["train", "digits", "--start", "collapsed:1", "--steps", "1"], "known modes"),
-        (["train", "ring", "--stop-when", "soon"], "stop_when"),
-        (["train", "no-such-data"], "source"),
+        (["train", "ring", "--stop-when", "soon"], "`--stop-when`"),
+        (["train", "no-such-data"], "`DATA` must be one of"),
     ],
 )
 def test_wrong_command_lines_leave_one_line_and_no_folder(

@@ -172,15 +172,28 @@ def test_the_command_judges_stops_reports_and_resumes(tmp_path: Path, capsys: py
     assert [row["step"] for row in runs.Run.open(out).metrics()] == list(range(9))
 
 
+def test_a_loss_that_is_not_zero_sum_is_measured_by_its_twin_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = ["--steps", "2", "--certify-every", "2", "--certify-steps", "2", "--objective", "non-saturating"]
+    assert cli.run([*LINE, *quick, "--out", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out.splitlines()[0]
+    assert said.startswith("'non-saturating' is not zero-sum: gaps are measured on its zero-sum twin 'vanilla'")
+    named = [*LINE, *quick, "--certify-objective", "vanilla", "--out", str(tmp_path / "named")]
+    assert cli.run(named) == 0
+    assert "twin" not in capsys.readouterr().out
+    assert runs.Run.open(tmp_path / "run").metrics() == runs.Run.open(tmp_path / "named").metrics()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--certify-every", "4"], "`certify_every` without `certify_objective` needs a zero-sum"),
+        (["--certify-every", "4", "--objective", "least-squares"], "without `--certify-objective` needs a zero-sum"),
         (["--certify-every", "4", "--certify-objective", "hinge"], "'hinge'"),
-        (["--certify-every", "-1"], "`certify_every`"),
-        (["--certify-every", "4", "--certify-objective", "vanilla", "--stop-below", "nan"], "`stop_below`"),
-        (["--stop-below", "0.1"], "`stop_below` needs `certify_every`"),
-        (["--certify-objective", "vanilla"], "`certify_objective` needs `certify_every`"),
+        (["--certify-every", "-1"], "`--certify-every`"),
+        (["--certify-every", "4", "--certify-objective", "vanilla", "--stop-below", "nan"], "`--stop-below`"),
+        (["--stop-below", "0.1"], "`--stop-below` needs `--certify-every`"),
+        (["--certify-objective", "vanilla"], "`--certify-objective` needs `--certify-every`"),
     ],
 )
 def test_wrong_requests_leave_one_line_and_no_folder(

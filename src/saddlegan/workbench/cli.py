@@ -1,32 +1,28 @@
 """The `saddlegan` command.
 
-A new command: one file in `commands/` with one function, and one line here. Commands raise the same errors as Python
-does; `main` turns each into one line on standard error and exit code 2.
+A new command: one file in `commands/` with one function of the same name, and its name in `COMMANDS`. Commands raise
+the same errors as Python does; `main` turns each into one line on standard error, in the words of the command line, and
+exit code 2. Only the command that is called is built, so that no command waits for the options of another.
 """
 
 from __future__ import annotations
 
+import importlib
+import os
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from saddlegan.errors import SaddleganError
-from saddlegan.workbench.commands import certify, compare, data, explore, fit, measure, report, reproduce, sample, train
-from saddlegan.workbench.terminal import console
+from saddlegan.workbench.commands._call import Call, Outcome, registered
+from saddlegan.workbench.terminal import console, messages
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-
-app = typer.Typer(
-    name="saddlegan",
-    help="GAN training as a saddle-point problem: solve, train, certify, and look at the result.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+COMMANDS = ("data", "fit", "certify", "train", "sample", "measure", "reproduce", "compare", "explore", "report")
 
 
 def _show_version(wanted: bool) -> None:
@@ -37,28 +33,47 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
 def _root(
-    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
     ] = False,
 ) -> None:
     del version  # its callback did the work
-    if context.invoked_subcommand is None:
-        console.say(context.get_help())
 
 
-app.command("data")(data.data)
-app.command("fit")(fit.fit)
-app.command("certify")(certify.certify)
-app.command("train")(train.train)
-app.command("sample")(sample.sample)
-app.command("measure")(measure.measure)
-app.command("reproduce")(reproduce.reproduce)
-app.command("compare")(compare.compare)
-app.command("explore")(explore.explore)
-app.command("report")(report.report)
+def app_for(name: str | None) -> typer.Typer:
+    """The application of one command alone, or of all of them.
+
+    Args:
+        name: the command; None for the list of all, each with its line of help.
+    """
+    completing = "_SADDLEGAN_COMPLETE" in os.environ
+    app = typer.Typer(
+        name="saddlegan",
+        help="GAN training as a saddle-point problem: solve, train, certify, and look at the result.",
+        add_completion=name is None,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    if name is not None:
+        app.command(name)(registered(_function(name), name))
+        return app
+    app.callback()(_root)
+    for each in COMMANDS:
+        if completing:
+            app.command(each)(registered(_function(each), each))
+        else:
+            app.command(each, help=_function(each).__doc__)(_unbuilt)
+    return app
+
+
+def _function(name: str) -> Callable[..., Outcome]:
+    return getattr(importlib.import_module(f"saddlegan.workbench.commands.{name}"), name)
+
+
+def _unbuilt() -> None:
+    """Stand in the list of commands."""
 
 
 def main() -> None:
@@ -76,29 +91,60 @@ def run(arguments: list[str]) -> int:
     Returns:
         The exit code.
     """
+    name = arguments[0] if arguments and arguments[0] in COMMANDS else None
+    if not arguments or arguments[0] in ("-h", "--help"):
+        command: Any = typer.main.get_command(app_for(None))
+        console.say(command.get_help(typer.Context(command, info_name="saddlegan")))
+        return 0
     try:
-        code = app(arguments, prog_name="saddlegan", standalone_mode=False)
+        if name is None:
+            code = app_for(None)(arguments, prog_name="saddlegan", standalone_mode=False)
+        else:
+            code = app_for(name)(arguments[1:], prog_name=f"saddlegan {name}", standalone_mode=False)
     except SaddleganError as error:
-        console.complain(str(error))
-        return 2
+        return _refuse(str(error), arguments)
     except typer.Exit as leave:
         code = leave.exit_code
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except Exception as error:
-        return _usage_error(error)
+        if type(error).__module__.split(".")[0] not in ("click", "typer"):
+            raise  # a bug keeps its traceback
+        said = getattr(error, "format_message", None)
+        return _refuse(str(error) if said is None else said(), arguments)
     if code == INTERRUPTED:  # some versions of typer turn an interrupt into this code themselves
         console.complain("interrupted")
     return code if isinstance(code, int) else 0
 
 
-def _usage_error(error: Exception) -> int:
-    """Report a wrong command line as one line; any other exception is a bug and keeps its traceback."""
-    if type(error).__module__.split(".")[0] not in ("click", "typer"):
-        raise error
-    message = str(getattr(error, "format_message", lambda: error)())
+def parse(arguments: Sequence[str]) -> Call:
+    """Read a command line without running it.
+
+    Args:
+        arguments: the words after `saddlegan`.
+
+    Returns:
+        The command with the value of each of its parameters.
+    """
+    command: Any = typer.main.get_command(app_for(arguments[0]))
+    context = command.make_context(arguments[0], list(arguments[1:]))
+    return Call(arguments[0], tuple(command.params), dict(context.params))
+
+
+def _refuse(message: str, arguments: list[str]) -> int:
+    """Report a fault in the words of the command line."""
+    name = arguments[0] if arguments else ""
+    if name in COMMANDS:
+        command: Any = typer.main.get_command(app_for(name))
+        message = messages.in_flags(message, Call(name, tuple(command.params), {}).flags())
+    elif name and not name.startswith("-"):
+        meant = messages.near(name, list(COMMANDS))
+        message = f"there is no command {name!r}; there are: {', '.join(COMMANDS)}"
+        message += "" if meant is None else f"; did you mean {meant!r}?"
     if message:
-        console.complain(message)
+        console.complain(messages.suggested(message))
+        if "--json" in arguments:
+            console.write_json({"error": " ".join(message.split())})
     return 2
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from saddlegan.errors import InputError
+from saddlegan.errors import DataError, InputError, RunError
+from saddlegan.workbench.terminal import console
+from saddlegan.workbench.terminal import source as reading
 
 if TYPE_CHECKING:
     from saddlegan.workbench.data.tables import TableOptions
@@ -42,6 +48,29 @@ NaOption = Annotated[
 ]
 
 
+class Choice:
+    """Reads one of several words; a word that is not among them is answered by the nearest.
+
+    Args:
+        words: what is allowed.
+    """
+
+    __name__ = "WORD"
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def __call__(self, text: str) -> str:
+        """Take one of the words.
+
+        Raises:
+            BadParameter: another word.
+        """
+        if text not in self.words:
+            raise typer.BadParameter(f"must be one of {', '.join(self.words)}, got {text!r}")
+        return text
+
+
 def table_options(
     header: Literal["auto", "yes", "no"],
     index: Literal["auto", "yes", "no"],
@@ -63,14 +92,6 @@ def table_options(
     return TableOptions(header=header, index=index, sep=sep, decimal=mark, na=words)
 
 
-def table_words(table: TableOptions) -> list[str]:
-    """The same options as words to type, those alone that differ from the defaults."""
-    words: list[str] = []
-    for name, value in table.model_dump(exclude_defaults=True).items():
-        words += [f"--{name}", ",".join(value) if isinstance(value, tuple) else value]
-    return words
-
-
 def default_out(out: Path | None, source: str) -> Path:
     """Name the run folder after the data where no name was given."""
     return Path("runs") / (Path(source.partition(":")[0]).stem or "data") if out is None else out
@@ -90,18 +111,86 @@ def parse_image_shape(text: str | None) -> tuple[int, ...] | None:
     return tuple(int(part) for part in parts)
 
 
-def parse_numbers(name: str, text: str | None) -> tuple[int, ...] | None:
-    """Read "4,8,16".
+def check_new(out: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that exists, before anything slow is imported; what else a folder may hold is seen later.
 
     Raises:
-        InputError: anything else.
+        RunError: it exists.
     """
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise InputError(f"`{name}` must be numbers with commas between, such as 4,8,16, got {text!r}")
-    return tuple(int(part) for part in parts)
+    if not overwrite and out.is_dir() and any(out.iterdir()):
+        raise RunError(f"`out` must be a new folder, but {out} exists; choose another path or pass --overwrite")
+
+
+def check_run(path: Path) -> None:
+    """Refuse what is no run folder, before anything slow is imported.
+
+    Raises:
+        RunError: no folder, or one without a sound config.json.
+    """
+    if not path.is_dir():
+        raise RunError(f"{path} is not a run folder: {'a file' if path.exists() else 'nothing'} is there")
+    from saddlegan.workbench.runs.config import read_config
+
+    read_config(path / "config.json")
+
+
+ENDINGS = (".png", ".npy", ".npz", ".csv", ".parquet")
+STANDARD_OUTPUT = Path("-")
+
+
+def check_ending(out: Path, endings: tuple[str, ...]) -> None:
+    """Refuse a file whose name does not say its form; - is standard output.
+
+    Raises:
+        InputError: another ending.
+    """
+    if out != STANDARD_OUTPUT and out.suffix.lower() not in endings:
+        raise InputError(f"`out` must end in {', '.join(endings)}, got {out}")
+
+
+@contextlib.contextmanager
+def written(out: Path, ending: str) -> Iterator[Path]:
+    """Where to write a file that is meant for `out`; what is meant for - goes to standard output once it is whole.
+
+    Args:
+        out: the file, or -.
+        ending: what - gets.
+    """
+    if out != STANDARD_OUTPUT:
+        yield out
+        console.say(str(out))
+        return
+    with tempfile.TemporaryDirectory() as place, console.for_programs():
+        path = Path(place) / f"out{ending}"
+        yield path
+        sys.stdout.flush()
+        sys.stdout.buffer.write(path.read_bytes())
+        sys.stdout.buffer.flush()
+
+
+def check_objective(objective: str) -> None:
+    """Refuse an unknown objective before anything slow is imported.
+
+    Raises:
+        InputError: no objective of that name.
+    """
+    known = reading.first_words("saddlegan.objectives", "Objective")
+    if objective.lower().replace("_", "-") not in known:
+        raise InputError(f"`objective` must be one of {', '.join(known)}, got {objective!r}")
+
+
+def check_source(source: str) -> None:
+    """Refuse data that are neither built in nor there, before anything slow is imported.
+
+    Raises:
+        DataError: neither.
+    """
+    from saddlegan.workbench.data import synthetic
+
+    if source.partition(":")[0] not in synthetic.SOURCES and not Path(source).exists():
+        raise DataError(
+            f"`source` must be one of {', '.join(synthetic.SOURCES)}, or an existing file or folder; got {source!r}"
+        )
 
 
 def parse_crop(text: str | None) -> tuple[int, int, int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ class Plan:
     """What to fit, as the command line says it.
 
     Attributes:
-        resolutions: sides of the stages; found from the images if None.
-        n_components: components of each stage; the paper's if None.
+        options: arguments of `ProCoGAN` that were given; resolutions are else found from the images, and components
+            are the paper's.
         crop: square to cut out of every file, or None.
         cache: where decoded images and the sums of an unfinished fit are kept, or None for the user's cache.
         skip_bad: leave unreadable files out.
@@ -44,8 +45,7 @@ class Plan:
         engine: where sums are computed.
     """
 
-    resolutions: tuple[int, ...] | None
-    n_components: tuple[int, ...] | None
+    options: Mapping[str, Any]
     crop: Crop | None
     cache: Path | None
     skip_bad: bool
@@ -77,11 +77,12 @@ def fit(source: str, plan: Plan, *, out: Path, overwrite: bool, seed: int, comma
         images, data = _read(source, plan, seed=seed, show=show)
         console.notes(data.notes)
         read_seconds = time.perf_counter() - started
-        resolutions = plan.resolutions or _chain(images.shape[1])
-        components = plan.n_components or _components(len(resolutions), images.shape[0])
+        resolutions = plan.options.get("resolutions") or _chain(images.shape[1])
+        components = plan.options.get("n_components") or _components(len(resolutions), images.shape[0])
         label = f"{images.fingerprint()} {resolutions} {components}"
         sums = (plan.cache or pyramid.default_cache()) / f"fit-{hashlib.sha256(label.encode()).hexdigest()[:32]}"
-        model = ProCoGAN(resolutions, components, engine=plan.engine, checkpoint=sums, progress=show).fit(images)
+        given = {**plan.options, "resolutions": resolutions, "n_components": components}
+        model = ProCoGAN(**given, engine=plan.engine, checkpoint=sums, progress=show).fit(images)
     if data.spec.resolutions is None:
         data = sources.at_resolutions(data, tuple(resolutions))
     config = RunConfig(
@@ -92,7 +93,7 @@ def fit(source: str, plan: Plan, *, out: Path, overwrite: bool, seed: int, comma
         generator=players.network_spec(model.generator_),
         discriminator=players.network_spec(model.discriminator_),
         seed=seed,
-        options={"beta": "auto", "center": True, "resolutions": resolutions, "n_components": components},
+        options={"beta": "auto", "center": True, **given},
         command_line=command_line,
     )
     with runs.create(
@@ -120,7 +121,7 @@ def _read(source: str, plan: Plan, *, seed: int, show: Any) -> tuple[AbstractIma
     if path.is_dir():
         return sources.load_pictures(
             path,
-            resolutions=plan.resolutions or RESOLUTIONS,
+            resolutions=plan.options.get("resolutions") or RESOLUTIONS,
             crop=plan.crop,
             cache=plan.cache,
             skip_bad=plan.skip_bad,

@@ -4,32 +4,40 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, cast
 
 import typer
 
 from saddlegan.errors import InputError
 from saddlegan.workbench.commands import _options as options
+from saddlegan.workbench.commands._call import Outcome
 from saddlegan.workbench.terminal import console
+
+NORMS = ("sobolev", "l2", "parameters")
 
 
 def certify(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or MODULE:FUNCTION that makes a Game.")],
     lam: Annotated[
         list[float] | None,
-        typer.Option("--lam", help="Proximal weight to judge at; repeat it for more [0.1 1 10]."),
+        typer.Option("--lam", min=0, help="Proximal weight to judge at; repeat it for more [0.1 1 10]."),
     ] = None,
     norm: Annotated[
-        Literal["sobolev", "l2", "parameters"] | None,
-        typer.Option("--norm", help="Distance of the proximal term [sobolev; l2 for a piecewise linear D]."),
+        str | None,
+        typer.Option(
+            "--norm",
+            parser=options.Choice(*NORMS),
+            metavar="|".join(NORMS),
+            help="Distance of the proximal term [sobolev; l2 for a piecewise linear D].",
+        ),
     ] = None,
     objective: Annotated[
         str | None,
         typer.Option("--objective", help="Zero-sum value to judge by [the run's objective, or its zero-sum twin]."),
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", help="Steps of each search.")] = 200,
-    restarts: Annotated[int, typer.Option("--restarts", help="Starts of each search; below 3 none is far.")] = 3,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Samples a step.")] = 64,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of each search.")] = 200,
+    restarts: Annotated[int, typer.Option("--restarts", min=1, help="Starts of each search; below 3 none is far.")] = 3,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=2, help="Samples a step.")] = 64,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="Change of the output a step.")] = 0.1,
     seed: options.SeedOption = 0,
     data: Annotated[str | None, typer.Option("--data", help="With MODULE:FUNCTION: the real samples.")] = None,
@@ -38,36 +46,43 @@ def certify(
     ] = None,
     overwrite: options.OverwriteOption = False,
     import_: options.ImportOption = None,
-) -> None:
+) -> Outcome:
     """Judge the pair of RUN from Stackelberg to Nash; write certificate.json and the report."""
     options.check_seed(seed)
-    lams = [0.1, 1.0, 10.0] if lam is None else lam
+    lams = lam or [0.1, 1.0, 10.0]
     for weight in lams:
         if not weight >= 0:
             raise InputError(f"`lam` must be at least 0, got {weight}")
-    from saddlegan.certify import Search
+    if not 0 < learning_rate < math.inf:
+        raise InputError(f"`learning_rate` must be a finite number above 0, got {learning_rate}")
+    if objective is not None:
+        options.check_objective(objective)
+    folder = Path(run)
+    module, mark, function = run.partition(":")
+    is_game = bool(mark) and not folder.exists()
+    if is_game and (data is None or not module or not function):
+        raise InputError(f"`{run}` needs --data, the real samples; a game is named MODULE:FUNCTION")
+    if not is_game:
+        if data is not None or out is not None:
+            raise InputError("--data and --out belong to MODULE:FUNCTION; a run folder knows its data")
+        options.check_run(folder)
+    from saddlegan.certify import Norm, Search
     from saddlegan.workbench import saved
     from saddlegan.workbench.commands import _judge
     from saddlegan.workbench.report import page as report
-    from saddlegan.workbench.report.sections.equilibrium import in_words
+    from saddlegan.workbench.report.sections.equilibrium import KEY, in_words
     from saddlegan.workbench.runs import opened as runs
     from saddlegan.workbench.runs.folder import check_destination
 
     search = Search(steps=steps, restarts=restarts, batch_size=batch_size, learning_rate=learning_rate)
     saved.import_modules(import_ or [])
-    folder = Path(run)
-    module, mark, function = run.partition(":")
-    if mark and not folder.exists():
-        if data is None or not module or not function:
-            raise InputError(f"`{run}` needs --data, the real samples; a game is named MODULE:FUNCTION")
+    if is_game:
         folder = Path("runs") / function if out is None else out
         check_destination(folder, overwrite=overwrite)
         saved.save(folder, saved.game_from(run), data=data, overwrite=overwrite)
-    elif data is not None or out is not None:
-        raise InputError("--data and --out belong to MODULE:FUNCTION; a run folder knows its data")
     opened = runs.load(folder)
     value, said = _judge.value_of(opened, objective)
-    distance, said_too = _judge.norm_for(opened.run.load_discriminator(), norm)
+    distance, said_too = _judge.norm_for(opened.run.load_discriminator(), cast(Norm | None, norm))
     for line in filter(None, (said, said_too)):
         console.say(line)
     found = _judge.judge(opened, objective=value, lams=lams, norm=distance, search=search, seed=seed)
@@ -81,3 +96,4 @@ def certify(
     console.facts(f"Equilibrium of {run}", rows)
     console.say(found.sentence)
     console.say(str(path))
+    return Outcome({"run": str(folder), "report": str(path), **opened.run.read_json("certificate.json")[KEY]})

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from saddlegan.errors import InputError
+from saddlegan.workbench.commands import _options as options
+from saddlegan.workbench.commands._call import Outcome
 from saddlegan.workbench.terminal import console
 
 if TYPE_CHECKING:
@@ -17,36 +19,46 @@ if TYPE_CHECKING:
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
-    out: Annotated[Path, typer.Option("--out", help="Picture to write.")] = Path("compare.png"),
-) -> None:
+    out: Annotated[Path, typer.Option("--out", help="Picture to write, .png; - for standard output.")] = Path(
+        "compare.png"
+    ),
+    import_: options.ImportOption = None,
+) -> Outcome:
     """Show the last metrics, proofs and measures of RUNs side by side, and curves of trainings in one picture.
 
     Runs of different data are not comparable: each data set has its own table and its own picture, OUT-NAME.png.
     """
     if len(runs) < 2:
         raise InputError("`RUN` must be given at least twice; one run has its own report")
-    if out.suffix.lower() != ".png":
-        raise InputError(f"`out` must end in .png, got {out}")
-    from saddlegan.workbench.report.scene import short_name
-    from saddlegan.workbench.runs.folder import Run
-
+    options.check_ending(out, (".png",))
     if len({path.resolve() for path in runs}) < len(runs):
         raise InputError("`RUN` names one folder twice")
+    for path in runs:
+        options.check_run(path)
+    from saddlegan.workbench.report.scene import short_name
+    from saddlegan.workbench.runs.folder import Run
+    from saddlegan.workbench.saved import import_modules
+
+    import_modules(import_ or [])
     groups: dict[tuple[str, tuple[int, ...]], list[Run]] = {}
     for path in runs:
         run = Run.open(path)
         groups.setdefault((run.config.data.source, run.config.data.shape[1:]), []).append(run)
     names = [short_name(source) for source, _ in groups]
+    if len(groups) > 1 and out == options.STANDARD_OUTPUT:
+        raise InputError("`RUN`s of different data make several pictures; --out - holds one")
+    facts: list[dict[str, Any]] = []
     for number, ((_, width), same) in enumerate(groups.items()):
         picture = out
         if len(groups) > 1:  # figures of different data must not stand in one table
             name = names[number] if names.count(names[number]) == 1 else f"{names[number]}-{width[0]}-{number + 1}"
             console.say(f"{name}, {width[0]} values a row:")
             picture = out.with_stem(f"{out.stem}-{Path(name).stem}")
-        _compare(same, picture)
+        facts.append({"data": names[number], "columns": width[0], **_compare(same, picture)})
+    return Outcome({"groups": facts})
 
 
-def _compare(runs: Sequence[Run], out: Path) -> None:
+def _compare(runs: Sequence[Run], out: Path) -> dict[str, Any]:
     from saddlegan.workbench.files import write_atomic
     from saddlegan.workbench.report.figures import training as training_figures
     from saddlegan.workbench.report.sections import trained
@@ -55,6 +67,7 @@ def _compare(runs: Sequence[Run], out: Path) -> None:
     lines: dict[str, list[dict[str, Any]]] = {}
     models: dict[str, str] = {}
     solved: list[str] = []
+    solutions: dict[str, dict[str, float]] = {}
     names: list[str] = []
     for run in runs:
         rows = run.metrics()
@@ -62,8 +75,10 @@ def _compare(runs: Sequence[Run], out: Path) -> None:
             label = run.path.name if run.path.name not in lines else str(run.path)
             lines[label], models[label] = rows, run.config.model
         elif (solution := read_solution(run)) is not None:
-            figures = f"value {solution.value:.6g}, gap {solution.gap:.2g}"
-            solved.append(f"{run.path}: solved, {figures}, {solution.status.value}")
+            solutions[str(run.path)] = {"value": solution.value, "bound": solution.bound, "gap": solution.gap}
+            solved.append(
+                f"{run.path}: solved, value {solution.value:.6g}, gap {solution.gap:.2g}, {solution.status.value}"
+            )
         else:
             raise InputError(f"{run.path} has no metrics and no solution; nothing of it can be compared")
     if lines:
@@ -71,19 +86,32 @@ def _compare(runs: Sequence[Run], out: Path) -> None:
         names = [name for name in trained.numeric_names(first) if all(name in rows[-1] for rows in lines.values())]
         for line in table(lines, models, names, max(len(label) for label in lines)):
             console.say(line)
-    for line in [*solved, *measured(runs)]:
+    found = measures(runs)
+    for line in [*solved, *measured(found)]:
         console.say(line)
+    facts: dict[str, Any] = {
+        "metrics": {label: {"model": models[label], **rows[-1]} for label, rows in lines.items()},
+        "solved": solutions,
+        "measures": found,
+    }
     if lines:
-        write_atomic(out, training_figures.curves(trained.panels(lines, names)))
-        console.say(str(out))
+        with options.written(out, ".png") as path:
+            write_atomic(path, training_figures.curves(trained.panels(lines, names)))
+        facts["file"] = str(out)
+    return facts
 
 
-def measured(runs: Sequence[Run]) -> list[str]:
-    """The measures of the samples that every one of the reports holds, with what real rows get."""
+def measures(runs: Sequence[Run]) -> dict[str, Mapping[str, Any]]:
+    """The measures of the samples that each run's report holds."""
     found: dict[str, Mapping[str, Any]] = {}
     for run in runs:
         sections = run.read_json("report.json")["sections"] if run.has("report.json") else []
         found[str(run.path)] = next((s["data"].get("measures", {}) for s in sections if s["id"] == "quality"), {})
+    return found
+
+
+def measured(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Those that every run has, one line each, with what real rows get."""
     names = [name for name in next(iter(found.values())) if all(name in each for each in found.values())]
     return [
         f"{name} of {path}: {trained_number(each[name]['value'])} +- {each[name]['standard_error']:.2g} "

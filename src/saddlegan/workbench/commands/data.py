@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from saddlegan.workbench.commands import _options as options
+from saddlegan.workbench.commands._call import Outcome
 from saddlegan.workbench.terminal import console
 
 SHOWN = 100
@@ -27,38 +28,56 @@ def data(
     out: Annotated[
         Path | None, typer.Option("--out", help="Also write the first rows: .png, .npy, .npz, .csv or .parquet.")
     ] = None,
-) -> None:
+) -> Outcome:
     """List the built-in data, or describe DATA: shape, range, mean and spread."""
     from saddlegan.workbench.data import synthetic
 
     if source is None:
         console.facts("Built-in data", [(name, entry.line) for name, entry in synthetic.SOURCES.items()])
         console.say("or a path: a folder of images, a .npy, .npz, .csv or .parquet file")
-        return
+        return Outcome({"sources": {name: entry.line for name, entry in synthetic.SOURCES.items()}})
     options.check_seed(seed)
     shape = options.parse_image_shape(image_shape)
     table = options.table_options(header, index, sep, decimal, na)
+    if out is not None:
+        options.check_ending(out, options.ENDINGS)
+    options.check_source(source)
     from saddlegan.moments._second_moment import second_moment
     from saddlegan.workbench.data import sources
     from saddlegan.workbench.report import export
 
-    if out is not None:
-        export.check_ending(out)
     found = sources.load(
         source, n_samples=n_samples, random_state=seed, skip_bad=skip_bad, image_shape=shape, table=table
     )
     moment = second_moment(found.X, center=True)
     leading = moment.eigenpairs(1)
     n, d = found.X.shape
+    facts: dict[str, Any] = {
+        "source": source,
+        "what": found.description,
+        "rows": n,
+        "columns": d,
+        "type": found.X.dtype.name,
+        "range": [float(found.X.min()), float(found.X.max())],
+        "norm_of_mean": float(moment.mean.norm()),
+        "total_variance": moment.trace(),
+        "largest_variance": float(leading.values[0]),
+        "image_shape": found.image_shape,
+        "modes": None if found.centers is None else len(found.centers),
+        "sd": found.sd,
+        "skipped": list(found.skipped),
+        "notes": list(found.notes),
+    }
+    low, high = facts["range"]
     rows = [
         ("what", found.description),
         ("rows", f"{n:,}"),
         ("values per row", f"{d:,}"),
-        ("type", found.X.dtype.name),
-        ("range", f"{float(found.X.min()):.6g} to {float(found.X.max()):.6g}"),
-        ("norm of the mean", f"{float(moment.mean.norm()):.6g}"),
-        ("total variance", f"{moment.trace():.6g}"),
-        ("largest variance", f"{float(leading.values[0]):.6g} along one direction"),
+        ("type", facts["type"]),
+        ("range", f"{low:.6g} to {high:.6g}"),
+        ("norm of the mean", f"{facts['norm_of_mean']:.6g}"),
+        ("total variance", f"{facts['total_variance']:.6g}"),
+        ("largest variance", f"{facts['largest_variance']:.6g} along one direction"),
     ]
     if found.image_shape is not None:
         rows.insert(3, ("image", " x ".join(map(str, found.image_shape))))
@@ -69,5 +88,7 @@ def data(
     rows += [("read", note) for note in found.notes]
     console.facts(source, rows)
     if out is not None:
-        export.write(found.X[: SHOWN if found.image_shape else 2500], out, found.spec)
-        console.say(str(out))
+        with options.written(out, ".csv") as path:
+            export.write(found.X[: SHOWN if found.image_shape else 2500], path, found.spec)
+        facts["file"] = str(out)
+    return Outcome(facts)

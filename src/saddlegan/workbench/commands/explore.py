@@ -8,15 +8,29 @@ from typing import Annotated
 import typer
 
 from saddlegan.workbench.commands import _options as options
+from saddlegan.workbench.commands._call import Outcome
 from saddlegan.workbench.terminal import console
 
 
 def explore(
     run: options.RunArgument,
-    out: Annotated[Path | None, typer.Option("--out", help="Page to write [RUN/explorer.html].")] = None,
-) -> None:
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Page to write, or - for standard output [RUN/explorer.html].")
+    ] = None,
+    import_: options.ImportOption = None,
+) -> Outcome:
     """Write the explorer of RUN: samples, latents and beta to play with, in one page that opens offline."""
+    options.check_run(run)
     from saddlegan.workbench.report import explorer
     from saddlegan.workbench.runs import folder as runs
+    from saddlegan.workbench.saved import import_modules
 
-    console.say(str(explorer.write(runs.Run.open(run), out)))
+    import_modules(import_ or [])
+    opened = runs.Run.open(run)
+    if out is None:
+        path = explorer.write(opened, None)
+        console.say(str(path))
+        return Outcome({"page": str(path)})
+    with options.written(out, ".html") as path:
+        explorer.write(opened, path)
+    return Outcome({"page": str(out)})

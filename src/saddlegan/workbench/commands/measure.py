@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from saddlegan.errors import InputError
 from saddlegan.workbench.commands import _options as options
+from saddlegan.workbench.commands._call import Outcome
 from saddlegan.workbench.terminal import console
 
 
@@ -20,20 +20,27 @@ def measure(
     ] = None,
     n: Annotated[int, typer.Option("-n", help="Rows of each sample at most.")] = 1000,
     image_shape: options.ImageShapeOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
     seed: options.SeedOption = 0,
-) -> None:
+    import_: options.ImportOption = None,
+) -> Outcome:
     """Measure the samples of RUN or FILE against DATA."""
     options.check_seed(seed)
     shape = options.parse_image_shape(image_shape)
     is_run = (samples / "config.json").is_file()
     if against is None and not is_run:
         raise InputError(f"`--against` must name the data, as {samples} is not a run folder")
+    if is_run:
+        options.check_run(samples)
+    for name in (against, None if is_run else str(samples)):
+        if name is not None:
+            options.check_source(name)
     from saddlegan.workbench.data import sources
     from saddlegan.workbench.report import quality
     from saddlegan.workbench.runs.folder import Run
     from saddlegan.workbench.runs.opened import data_of
+    from saddlegan.workbench.saved import import_modules
 
+    import_modules(import_ or [])
     if n < quality.LEAST:
         raise InputError(f"`n` must be at least {quality.LEAST}, got {n}")
     if is_run:
@@ -43,8 +50,6 @@ def measure(
     else:
         rows, data = sources.load(str(samples)).X, sources.load(str(against), image_shape=shape)
     found = quality.measure(data.X, rows, image_shape=data.image_shape, value_range=data.value_range, seed=seed, n=n)
-    if as_json:
-        console.say(json.dumps(found.plain()))
-        return
     facts = [(name, quality.verdict(each)) for name, each in found.measures.items()]
     console.facts(f"{samples} against {data.name}", [*facts, ("rows", f"{found.n:,}"), ("features", found.features)])
+    return Outcome(found.plain())

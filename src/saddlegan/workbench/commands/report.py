@@ -8,6 +8,7 @@ import typer
 
 from saddlegan.errors import DataError
 from saddlegan.workbench.commands import _options as options
+from saddlegan.workbench.commands._call import Outcome
 from saddlegan.workbench.terminal import console
 
 
@@ -17,8 +18,9 @@ def report(
         bool, typer.Option("--without-data", help="Write it even if the data are gone or have changed.")
     ] = False,
     import_: options.ImportOption = None,
-) -> None:
+) -> Outcome:
     """Write report.html and report.json of RUN again, from what the folder holds."""
+    options.check_run(run)
     from saddlegan.workbench.report import page as reports
     from saddlegan.workbench.runs import opened as runs
     from saddlegan.workbench.saved import import_modules
@@ -32,4 +34,6 @@ def report(
         if not without_data:
             raise DataError(f"{error}; --without-data writes a report that does not show them") from error
         data = None
-    console.say(str(reports.write(opened.run, data=data)))
+    path = reports.write(opened.run, data=data)
+    console.say(str(path))
+    return Outcome({"run": str(run), "report": str(path)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from saddlegan.errors import InputError
+from saddlegan.workbench.commands._call import Outcome
 from saddlegan.workbench.terminal import console
 
 QUICK_SEEDS = 2
@@ -24,8 +24,7 @@ def reproduce(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder to make [runs/reproduce-NAME].")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
-) -> None:
+) -> Outcome:
     """Re-do the experiment NAME of a paper: the claim, what is found, and a verdict.
 
     A run that was broken off goes on in the same folder behind its last finished part.
@@ -36,21 +35,16 @@ def reproduce(
 
     if name is None:
         found = [(e.name, f"{e.claim} ({e.paper})") for e in registry.EXPERIMENTS.values()]
-        if as_json:
-            console.say(json.dumps(dict(found)))
-        else:
-            console.facts("Experiments", found)
-        return
+        console.facts("Experiments", found)
+        return Outcome(dict(found))
     experiment = registry.find(name)
     wanted = seeds if seeds is not None else experiment.seeds if full else min(QUICK_SEEDS, experiment.seeds)
     path = out if out is not None else Path("runs") / f"reproduce-{name}"
     result = folder.reproduce(experiment, path, full=full, seeds=wanted, data=data, overwrite=overwrite, say=_part)
-    if as_json:
-        console.say(json.dumps(result))
-        return
     rows = [(c["claim"], f"{'holds' if c['holds'] else 'does not hold'}: {c['found']}") for c in result["checks"]]
     console.facts(experiment.claim, [*rows, ("verdict", result["verdict"]), ("seconds", f"{result['seconds']:g}")])
     console.say(str(path / "report.html"))
+    return Outcome(result)
 
 
 def _part(name: str) -> None:

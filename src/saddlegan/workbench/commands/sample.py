@@ -9,27 +9,32 @@ import typer
 
 from saddlegan.errors import InputError
 from saddlegan.workbench.commands import _options as options
-from saddlegan.workbench.terminal import console
+from saddlegan.workbench.commands._call import Outcome
 
 
 def sample(
     run: options.RunArgument,
-    out: Annotated[Path, typer.Option("--out", help="File to make: .png, .npy, .npz, .csv or .parquet.")],
-    n: Annotated[int, typer.Option("-n", help="Number of samples.")] = 2500,
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="File to make: .png, .npy, .npz, .csv or .parquet; - for CSV on standard output."),
+    ],
+    n: Annotated[int, typer.Option("-n", min=1, help="Number of samples.")] = 2500,
     seed: options.SeedOption = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     import_: options.ImportOption = None,
-) -> None:
+) -> Outcome:
     """Draw samples from the generator of RUN; the same seed gives the same file."""
     options.check_seed(seed)
+    options.check_ending(out, options.ENDINGS)
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} exists; choose another name or pass --overwrite")
+    options.check_run(run)
     from saddlegan.workbench.report import export
     from saddlegan.workbench.runs import folder as runs
     from saddlegan.workbench.saved import import_modules
 
-    export.check_ending(out)
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} exists; choose another name or pass --overwrite")
     import_modules(import_ or [])
     opened = runs.Run.open(run)
-    export.write(opened.sample(n, seed), out, opened.config.data)
-    console.say(str(out))
+    with options.written(out, ".csv") as path:
+        export.write(opened.sample(n, seed), path, opened.config.data)
+    return Outcome({"file": str(out), "n": n, "seed": seed})

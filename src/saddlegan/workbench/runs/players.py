@@ -29,6 +29,7 @@ from saddlegan.networks import (
     ImageGenerator,
     LinearGenerator,
     MultiscaleFeatures,
+    PointGenerator,
     PolynomialFeatures,
     ReLUFeatures,
     TwoLayerDiscriminator,
@@ -294,6 +295,12 @@ for _row in (
             b=options["b"],
             c=options["c"],
         ),
+    ),
+    NetworkRow(
+        "points",
+        PointGenerator,
+        lambda G: {"m": G.points.shape[0], "d": G.points.shape[1]},
+        lambda options: PointGenerator(torch.zeros(options["m"], options["d"])),
     ),
     NetworkRow(
         "mlp",

@@ -1,20 +1,61 @@
-"""What the commands say: pretty on a terminal, plain lines elsewhere; results on stdout, errors on stderr."""
+"""What the commands say: pretty on a terminal, plain lines elsewhere; results on stdout, errors on stderr.
+
+With `--json`, or where a file goes to standard output, standard output belongs to a program: what is meant for people
+then goes to standard error.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TextIO
+
+_for_programs: contextvars.ContextVar[bool] = contextvars.ContextVar("for_programs", default=False)
+
+
+@contextlib.contextmanager
+def for_programs(wanted: bool = True) -> Iterator[None]:
+    """Keep standard output free for a program while the block runs."""
+    before = _for_programs.set(wanted or _for_programs.get())
+    try:
+        yield
+    finally:
+        _for_programs.reset(before)
+
+
+def write_json(value: Mapping[str, Any]) -> None:
+    """Write one JSON object to standard output; NaN and infinity are strings, paths too."""
+    sys.stdout.write(json.dumps(_plain(value)) + "\n")
+    sys.stdout.flush()
+
+
+def _plain(value: Any) -> Any:
+    """Plain JSON; whoever has results, arrays or tensors makes them plain first."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else str(value)
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+def _people() -> TextIO:
+    return sys.stderr if _for_programs.get() else sys.stdout
 
 
 def on_terminal() -> bool:
-    """Whether standard output is a terminal."""
-    return sys.stdout.isatty()
+    """Whether what is said goes to a terminal."""
+    return _people().isatty()
 
 
 def say(line: str) -> None:
     """Write one plain line to standard output."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    _people().write(line + "\n")
+    _people().flush()
 
 
 def complain(message: str) -> None:
@@ -49,4 +90,4 @@ def facts(title: str, rows: Iterable[tuple[str, str]]) -> None:
     table.add_column()
     for name, value in rows:
         table.add_row(Text(name), Text(value))
-    Console().print(table)
+    Console(file=_people()).print(table)

@@ -1,14 +1,21 @@
-"""What a training run is made of: its options, validated, and the defaults that were found to work."""
+"""What a training run is made of: its options, validated.
+
+Each field is an option of `saddlegan train`. Nothing here waits for torch, so that a wrong option is answered at once.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from saddlegan.errors import InputError
-from saddlegan.workbench.data.sources import Data
+from saddlegan.workbench.terminal import source
+
+if TYPE_CHECKING:
+    from saddlegan.workbench.data.sources import Data
 
 DEFAULT_RULE = "alternating"  # on mixtures as sharp as any, and the cheapest; see docs/how-to-choose.md
 
@@ -24,14 +31,14 @@ class Recipe(BaseModel):
 
     Attributes:
         rule: the training rule.
-        objective: of the game.
+        objective: what both losses are made of: vanilla, non-saturating, wasserstein, hinge, kl and others.
         steps: total number of steps, over all resumes.
         batch: real samples per step.
         seed: first seed; replica r uses seed + r.
         seeds: replicas trained at once.
         network: "mlp", or "image" for the convolutional pair.
         hidden: widths of the MLPs' hidden layers, or the convolutional pair's width as its only entry.
-        activation: of the discriminator.
+        activation: of the discriminator: leaky-relu, or a smooth one such as softplus, which certificates like.
         fourier: random Fourier features before D's first layer, in units of 1 / standard deviation: two numbers are the
             shortest and longest frequency of `MultiscaleFeatures`, one is the scale of `FourierFeatures`, 0 is none.
         bits: signs in the latent.
@@ -49,15 +56,15 @@ class Recipe(BaseModel):
         noise: instance noise at the start.
         noise_end: instance noise at the end of its share.
         noise_share: share of the steps over which noise shrinks geometrically; 0 for no noise at all.
-        weight: of the primal-dual term.
-        bandwidths: of the primal-dual densities.
+        weight: weight of the primal-dual term.
+        bandwidths: kernel widths of the primal-dual densities.
         points: real samples at which densities or proximal terms are taken.
-        lam: of the proximal term.
-        norm: of the proximal term.
-        inner_steps: ascents or unrolled steps.
-        inner_length: of an unrolled step. On the grid 0.01 was too long, and G was lost.
-        persistent: the proximal rule's single-loop form.
-        n_critic: of the alternating rule.
+        lam: weight of the proximal term, of the rule and of the certificates along the way.
+        norm: distance of the proximal term.
+        inner_steps: ascents of the proximal rule, or unrolled steps.
+        inner_length: length of an unrolled step (on the grid 0.01 was too long, and G was lost).
+        persistent: whether the proximal rule keeps D' from step to step, its single-loop form.
+        n_critic: moves of D per step of the alternating rule.
         start: "random", or "collapsed:K": G first regressed onto K modes, D trained against it.
         metrics_every: steps between two lines of metrics; fewer in a run that would have less than ten.
         checkpoint_every: steps between two checkpoints.
@@ -115,10 +122,9 @@ class Recipe(BaseModel):
     @field_validator("rule")
     @classmethod
     def _known(cls, rule: str) -> str:
-        from saddlegan.train import RULES
-
-        if rule not in RULES:
-            raise ValueError(f"must be one of {', '.join(RULES)}")
+        rules = source.names("saddlegan.train", "RULES")
+        if rule not in rules:
+            raise ValueError(f"must be one of {', '.join(rules)}")
         return rule
 
     @field_validator("fourier", mode="before")
@@ -133,6 +139,14 @@ class Recipe(BaseModel):
         if len(fourier) > 2 or any(not 0 < entry < math.inf for entry in fourier) or sorted(set(fourier)) != [*fourier]:
             raise ValueError("must be 0, a positive number, or two positive numbers in ascending order")
         return fourier
+
+    @field_validator("objective", "certify_objective")
+    @classmethod
+    def _listed(cls, objective: str | None) -> str | None:
+        known = source.first_words("saddlegan.objectives", "Objective")
+        if objective is not None and objective.lower().replace("_", "-") not in known:
+            raise ValueError(f"must be one of {', '.join(known)}")
+        return objective
 
     def certified_after(self, done: int) -> bool:
         """Whether the proximal duality gap is measured after so many steps."""
@@ -177,7 +191,14 @@ def make_recipe(**options: Any) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"`{name}`: {first['msg'].lower()}, got {first['input']!r}") from error
+        if first["type"] == "extra_forbidden":
+            raise InputError(
+                f"`{name}` is no option of the recipe: must be one of {', '.join(Recipe.model_fields)}, got {name!r}"
+            ) from error
+        said = first["msg"].removeprefix("Value error, ")
+        raise InputError(
+            f"`{name}` {said if said.startswith('must') else 'is wrong: ' + said.lower()}, got {first['input']!r}"
+        ) from error
     if recipe.certify_every == 0 and (recipe.stop_below is not None or recipe.certify_objective is not None):
         name = "stop_below" if recipe.stop_below is not None else "certify_objective"
         raise InputError(f"`{name}` needs `certify_every`: without it no gap is measured")
@@ -186,6 +207,27 @@ def make_recipe(**options: Any) -> Recipe:
     if recipe.bits + recipe.gaussians == 0:
         raise InputError("`bits` and `gaussians` are both 0; a latent needs at least one coordinate")
     return recipe
+
+
+def read_settings(words: Iterable[str]) -> dict[str, Any]:
+    """Read `--set NAME=VALUE`: numbers, true or false, words, and several values with commas.
+
+    Raises:
+        InputError: not NAME=VALUE.
+
+    Example:
+        >>> read_settings(["noise=0.1", "hidden=64,64", "persistent=false"])
+        {'noise': '0.1', 'hidden': ['64', '64'], 'persistent': 'false'}
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        name, mark, value = word.partition("=")
+        if not mark or not name:
+            raise InputError(f"`set` must read NAME=VALUE, such as noise=0.1, got {word!r}")
+        field = Recipe.model_fields.get(name)
+        several = field is not None and get_origin(field.annotation) is tuple
+        found[name] = [part for part in value.split(",") if part] if several else value
+    return found
 
 
 # The start of a recovery test: see `defaults_for`. The same for every rule.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from saddlegan import objectives, train
 from saddlegan.certify import Search, Watch
-from saddlegan.errors import InputError
+from saddlegan.errors import InputError, ObjectiveError
 from saddlegan.game import Game
 from saddlegan.results import Step
 from saddlegan.workbench.data.sources import Data
@@ -34,18 +34,34 @@ class Watched:
         session: what trains; its recipe says when, at which lambda and norm, on which value, and when to stop.
         data: its data.
 
+    Attributes:
+        said: where the value was chosen, a sentence that says so, else "".
+
     Raises:
-        ObjectiveError: the value is not zero-sum.
+        ObjectiveError: the value is not zero-sum, and has no twin that is.
         InputError: the data are too few to judge on.
     """
 
     def __init__(self, session: Session, data: Data) -> None:
         recipe = session.recipe
-        own = recipe.certify_objective is None
-        name = recipe.objective if recipe.certify_objective is None else recipe.certify_objective
-        objectives.get(name).require_zero_sum(
-            "`certify_every` without `certify_objective`" if own else "`certify_objective`"
-        )
+        played = objectives.get(recipe.objective)
+        name, self.said = played.name, ""
+        if recipe.certify_objective is not None:
+            name = objectives.get(recipe.certify_objective).name
+            known = [word for word, each in objectives.OBJECTIVES.items() if each.zero_sum]
+            if name not in known:
+                raise ObjectiveError(f"`certify_objective` must be zero-sum, one of {', '.join(known)}; got {name!r}")
+        elif not played.zero_sum and played.twin is not None:
+            name = played.twin
+            self.said = (
+                f"{played.name!r} is not zero-sum: gaps are measured on its zero-sum twin {name!r} "
+                "(--certify-objective chooses another)"
+            )
+        elif not played.zero_sum:
+            raise ObjectiveError(
+                f"`certify_every` without `certify_objective` needs a zero-sum `objective` or one with a twin, "
+                f"got {name!r}"
+            )
         if len(data.X) < 8:
             raise InputError(f"`certify_every` needs at least 8 rows of data to judge on, got {len(data.X)}")
         self._session = session

@@ -44,6 +44,20 @@ def _what_was_solved(config: RunConfig, solution: Solution) -> Markup:
             "find one with the smallest mean squared norm: the game against every linear discriminator "
             "w<sup>T</sup>x, as one convex problem.</p>"
         ).format(beta)
+    if config.model == "polynomial":
+        return Markup(
+            "<p><strong>What was solved.</strong> A Wasserstein GAN against every discriminator that measures the mean "
+            "of {} t<sup>2</sup> + {} t along directions. Of all generators for which it is within β = {} of the "
+            "data's along <em>every</em> direction, find one with the smallest mean squared norm: one convex problem "
+            "in the generator's mean and second moment.</p>"
+        ).format(html.number(config.options["a"]), html.number(config.options["b"]), beta)
+    if config.model == "relu":
+        return Markup(
+            "<p><strong>What was solved.</strong> A Wasserstein GAN against every ReLU neuron: of all generators for "
+            "which the mean of (x<sup>T</sup>u)<sub>+</sub> is within β = {} of the data's along <em>every</em> "
+            "direction u, find one with the smallest mean squared norm. The line above says how far that was "
+            "reached.</p>"
+        ).format(beta)
     centred = config.options.get("center", True)
     moments = (
         Markup("‖C<sub>X</sub> − C<sub>G</sub>‖<sub>2</sub> ≤ β")
@@ -69,9 +83,9 @@ def _what_is_proved(config: RunConfig, solution: Solution) -> Markup:
     value, bound, gap, stats = solution.value, solution.bound, solution.gap, solution.stats
     relative = abs(gap) / abs(value) if value else abs(gap)
     limit = Markup(
-        "The optimal discriminator is at hand, and proves that no generator of any kind that meets the constraint "
-        "has a smaller {} than {}"
+        "The optimal discriminator is at hand, and proves that no {} that meets the constraint has a smaller {} than {}"
     ).format(
+        "linear generator" if config.options.get("generator") == "linear" else "generator of any kind",
         "value" if config.model == "linear" or not config.options.get("center", True) else "total variance",
         html.number(bound),
     )
@@ -124,6 +138,12 @@ def limits(scene: Scene) -> Section | None:
             "A linear discriminator sees means only. The optimal generator therefore makes one point again and again: "
             "no spread, no shapes, no variety. It is a baseline that every other model must beat."
         )
+    elif scene.run.config.model == "relu":
+        words = (
+            "A ReLU discriminator sees how far the data reach beyond planes through the origin, on average. What it "
+            "cannot see may differ: with free points the generator is a list of points drawn with equal chance, with a "
+            "linear one the samples are Gaussian. The proof is about this game, not about how the samples look."
+        )
     else:
         words = (
             "A quadratic discriminator sees means and second moments only. Whatever two samples with the same mean and "
@@ -170,7 +190,7 @@ def spectrum(scene: Scene) -> Section | None:
 def witness(scene: Scene) -> Section | None:
     """The direction along which the generator's own distribution, not a sample of it, is farthest from the data's."""
     solution = read_solution(scene.run)
-    if solution is None or scene.data is None:
+    if solution is None or scene.data is None or scene.run.config.model in ("polynomial", "relu"):
         return None
     beta, kept = solution.stats["beta"], solution.stats.get("kept", 0)
     if scene.run.config.model == "linear":

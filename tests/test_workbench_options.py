@@ -1,0 +1,222 @@
+"""Options that are made from signatures, and the line that repeats a command.
+
+Oracles: the imported classes, for what was read from their source; the parser itself, for the line to type again.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from saddlegan import fit, objectives, train
+from saddlegan.workbench import cli
+from saddlegan.workbench.commands import _generated
+from saddlegan.workbench.runs import folder as runs
+from saddlegan.workbench.terminal import messages, source
+from saddlegan.workbench.training.recipe import Recipe, make_recipe
+
+MAKERS = ("fit", "train")
+
+
+# what is read without importing it
+
+
+def test_the_lists_read_from_the_source_are_the_imported_ones() -> None:
+    assert source.names("saddlegan.train", "RULES") == {word: rule.__name__ for word, rule in train.RULES.items()}
+    assert source.names("saddlegan.fit", "ESTIMATORS") == {word: each.__name__ for word, each in fit.ESTIMATORS.items()}
+    found = set(source.first_words("saddlegan.objectives", "Objective"))
+    assert found - {objectives.OWN_VALUE.name} == set(objectives.OBJECTIVES)
+    with pytest.raises(LookupError):
+        source.names("saddlegan.train", "LAWS")
+
+
+@pytest.mark.parametrize("word", fit.ESTIMATORS)
+def test_a_signature_read_from_the_source_is_the_imported_one(word: str) -> None:
+    expected = list(inspect.signature(fit.ESTIMATORS[word]).parameters.values())
+    found = _generated.arguments_of(word)
+    assert list(found) == [parameter.name for parameter in expected]
+    for parameter in expected:
+        assert found[parameter.name].default == parameter.default
+        assert found[parameter.name].text
+
+
+def test_the_recipe_read_from_the_source_is_the_imported_one() -> None:
+    found = {field.name: field for field in source.fields("saddlegan.workbench.training.recipe", "Recipe")}
+    assert list(found) == list(Recipe.model_fields)
+    for name, field in Recipe.model_fields.items():
+        assert found[name].default == field.default
+        assert found[name].text
+        least = [bound.ge for bound in field.metadata if getattr(bound, "ge", None) is not None]
+        assert found[name].least == (least[0] if least else -np.inf)
+
+
+# the line to type again
+
+
+def example(option: Any, number: int) -> list[str]:
+    """A value that is not the default."""
+    name = option.opts[0]
+    if option.is_flag:
+        return [option.secondary_opts[0] if option.secondary_opts and option.default is not False else name]
+    words = {
+        "--rule": "proximal",
+        "--objective": "vanilla",
+        "--certify-objective": "kl",
+        "--start": "collapsed:2",
+        "--activation": "soft plus",
+        "--set": "hold=0.5",
+        "--stop-when": "high_quality>=0.95",
+        "--features": "relu:8",
+        "--crop": "8@4,4",
+        "--image-shape": "2x1",
+        "--decimal": ",",
+        "--out": "a 'b'",
+        "--hold": "0.125",
+        "--average": "0.3",
+        "--beta1": "0.1",
+        "--beta2": "0.2",
+        "--noise-share": "0.1",
+        "--header": "yes",
+        "--index": "no",
+    }
+    if name in words:
+        return [name, words[name]]
+    metavar = option.metavar or ""
+    if "|" in metavar and "NUMBER" not in metavar:
+        return [name, next(word for word in metavar.split("|")[::-1] if word != option.default)]
+    return [name, f"{3 + number},{4 + number}" if "," in metavar else str(3 + number)]
+
+
+@pytest.mark.parametrize("command", MAKERS)
+def test_every_option_comes_back_from_the_line_to_type_again(command: str) -> None:
+    options = [p for p in cli.parse([command, "ring"]).parameters if p.param_type_name == "option" and p.name != "help"]
+    assert len(options) > 20
+    everything: list[str] = []
+    for number, option in enumerate(options):
+        words = example(option, number)
+        first = cli.parse([command, "ring", *words])
+        assert first.values[option.name] != option.default, option.name
+        again = cli.parse(shlex.split(first.line())[1:])
+        if option.name in ("as_json", "overwrite", "resume", "at"):  # how it runs, not what it makes
+            assert again.values == cli.parse([command, "ring"]).values
+            continue
+        assert again.values == first.values
+        everything += words
+    first = cli.parse([command, "ring", *everything])
+    assert cli.parse(shlex.split(first.line())[1:]).values == first.values
+
+
+def test_the_recipe_comes_back_from_the_line_to_type_again() -> None:
+    options = [p for p in cli.parse(["train", "ring"]).parameters if p.name in Recipe.model_fields and p.name != "seed"]
+    assert {p.name for p in options} == set(Recipe.model_fields) - {"seed"}
+    for number, option in enumerate(options):
+        words = example(option, number)
+        also = ["--certify-every", "5"] if option.name in ("stop_below", "certify_objective") else []
+        first = cli.parse(["train", "ring", *words, *also])
+        again = cli.parse(shlex.split(first.line())[1:])
+        made = [
+            make_recipe(**{name: value for name, value in each.values.items() if name in Recipe.model_fields and value})
+            for each in (first, again)
+        ]
+        assert made[0] == made[1]
+        assert getattr(made[0], option.name) != Recipe.model_fields[option.name].default or option.is_flag
+
+
+def test_a_run_keeps_the_whole_line(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ["train", "ring", "--n-samples", "200", "--hidden", "8", "--batch", "16", "--points", "8", "--steps", "2"]
+    more = ["--stop-when", "modes>=0", "--set", "hold=0.5", "--lr", "0.002", "--seed", "4", "--metrics-every", "1"]
+    assert cli.run([*words, *more, "--out", str(out)]) == 0
+    run = runs.Run.open(out)
+    line = shlex.split(run.config.command_line)
+    line[line.index("--out") + 1] = str(tmp_path / "again")
+    assert "--stop-when" in line
+    assert cli.run(line[1:]) == 0
+    again = runs.Run.open(tmp_path / "again")
+    assert again.config.options == run.config.options
+    for name in ("generator.safetensors", "metrics.jsonl"):
+        assert (out / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_an_option_of_another_solver_is_refused_with_its_owner(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["fit", "ring", "--model", "linear", "--n-latent", "3"]) == 2
+    assert "`--n-latent` belongs to --model quadratic or relu, not to linear" in capsys.readouterr().err
+    assert cli.run(["fit", "ring", "--model", "linear", "--beta", "auto"]) == 2
+    assert "`--beta` must be a number for --model linear" in capsys.readouterr().err
+
+
+# messages
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["trian", "ring"], "'train'"),
+        (["train", "rnig"], "'ring'"),
+        (["train", "ring", "--rule", "proxmal"], "'proximal'"),
+        (["train", "ring", "--objective", "vanila"], "'vanilla'"),
+        (["fit", "ring", "--model", "quadratc"], "'quadratic'"),
+        (["train", "ring", "--norm", "sobolew"], "'sobolev'"),
+        (["train", "ring", "--set", "nois=1"], "'noise'"),
+        (["fit", "ring", "--n-latnet", "3"], "--n-latent"),
+    ],
+)
+def test_a_mistyped_word_is_answered_by_the_one_that_was_meant(
+    words: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(words) == 2
+    complaint = capsys.readouterr().err
+    assert meant in complaint
+    assert complaint.count("\n") == 1
+
+
+def test_words_of_the_sentence_are_not_taken_for_arguments() -> None:
+    flags = {"steps": "--steps", "n": "-n", "lam": "--lam"}
+    said = "steps of `steps` were n=3 at lam=0.5; `other` and a==b and x.lam stay"
+    assert (
+        messages.in_flags(said, flags) == "steps of `--steps` were -n 3 at --lam 0.5; `other` and a==b and x.lam stay"
+    )
+
+
+# for programs
+
+
+def test_json_is_the_only_thing_on_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    made = ["fit", "ring", "--n-samples", "100", "--n-latent", "1", "--out", str(out), "--json"]
+    reads = (
+        ["data", "ring", "--json"],
+        ["data", "--json"],
+        made,
+        ["report", str(out), "--json"],
+        ["sample", str(out), "-n", "3", "--out", str(tmp_path / "x.npy"), "--json"],
+    )
+    for words in reads:
+        assert cli.run(words) == 0
+        seen = capsys.readouterr()
+        assert seen.out.count("\n") == 1
+        found = json.loads(seen.out)
+        if words is made:
+            assert found["solution"]["value"] >= 0
+            assert Path(found["report"]).is_file()
+    assert cli.run(["report", str(tmp_path / "none"), "--json"]) == 2
+    assert "nothing is there" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_a_file_can_go_to_standard_output(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert cli.run(["fit", "ring", "--n-samples", "100", "--n-latent", "1", "--out", str(out)]) == 0
+    words = [sys.executable, "-c", "from saddlegan.workbench.cli import main; main()", "sample", str(out), "-n", "4"]
+    done = subprocess.run([*words, "--out", "-"], capture_output=True, text=True, check=True)
+    rows = [line.split(",") for line in done.stdout.splitlines()]
+    found = np.array(rows[-4:], dtype=float)  # below the columns' names
+    np.testing.assert_allclose(found, runs.Run.open(out).sample(4, 0))
+    assert cli.run(["sample", str(out), "--out", "-", "--json"]) == 2
