@@ -327,6 +327,13 @@ def test_a_time_limit_keeps_feasible_points_and_their_bound():
     assert solution.stats["primal_residual"] <= 0.0
     whole = fit.ReLUWGAN(beta=0.2, random_state=0).fit(X).solution_
     assert solution.bound <= whole.value < solution.value
+    seen = []
+    for generator in ("free", "linear"):
+        fit.ReLUWGAN(beta=0.6, generator=generator, random_state=0, progress=lambda *args: seen.append(args)).fit(
+            X[:20]
+        )
+    assert {stage.split()[0] for stage, _, _ in seen} == {"start", "cutting"}
+    assert all(1 <= done <= most for _, done, most in seen)
     with pytest.raises(InputError, match="`time_limit`"):
         fit.ReLUWGAN(time_limit=0.0).fit(X)
 

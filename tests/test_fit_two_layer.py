@@ -195,3 +195,16 @@ def test_bad_input():
         fit.two_layer_generator(Z, Z, tolerance=1.0)
     with pytest.raises(InputError, match="`max_rounds`"):
         fit.two_layer_generator(Z, Z, max_rounds=0)
+
+
+def test_a_time_limit_keeps_the_network_and_its_bound():
+    rng = np.random.default_rng(0)
+    Z, target = rng.standard_normal((12, 3)), rng.standard_normal((12, 2))
+    seen = []
+    short = fit.two_layer_generator(Z, target, time_limit=1e-9, progress=lambda *args: seen.append(args))
+    assert seen == [("two-layer generator", 1, 40)]
+    whole = fit.two_layer_generator(Z, target)
+    assert short.solution.bound <= whole.solution.value <= short.solution.value * (1 + 1e-6)
+    assert short.solution.stats["primal_residual"] <= 1e-6
+    with pytest.raises(InputError, match="`time_limit`"):
+        fit.two_layer_generator(Z, target, time_limit=0)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -50,6 +51,7 @@ def descend(
     deadline: float,
     rate: float = 1.0,
     stages: int = STAGES,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Descended:
     """Follow the augmented Lagrangian from `start`; X has rms 1.
 
@@ -61,6 +63,7 @@ def descend(
         deadline: time.perf_counter() at which to stop.
         rate: share of the first steps' length; less for a start that is nearly optimal.
         stages: updates of the multipliers before the first judgement.
+        progress: called with (stages done, stages at most).
 
     Returns:
         `Descended`, after the last full stage.
@@ -94,6 +97,8 @@ def descend(
         difference = _response(G, U, target)[1]
         price = (rigidity * (difference.abs() - level) + price).clamp_min(0)
         force = difference.sign() * price
+        if progress is not None:
+            progress(stage + 1, stages + REPAIRS * REPAIR_STAGES)
         if time.perf_counter() > deadline:
             break
         used = price > 0

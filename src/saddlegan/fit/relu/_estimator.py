@@ -18,6 +18,7 @@ from saddlegan.fit.relu._free import solve_free
 from saddlegan.fit.relu._gaussian import match_gaussian
 from saddlegan.fit.relu._one_dimension import huber_discriminator, stop_loss_discrepancy, winsorise
 from saddlegan.fit.relu._one_dimension_program import linear_generator, sorted_program
+from saddlegan.moments._engines import Progress
 from saddlegan.moments._second_moment import as_tensor, floating
 from saddlegan.networks import LinearGenerator, PointGenerator, TwoLayerDiscriminator
 from saddlegan.results import Solution
@@ -27,9 +28,11 @@ GeneratorKind = Literal["free", "linear"]
 
 
 @dataclasses.dataclass(frozen=True)
-class _Sizes:
+class _Plan:
     n_latent: int | None
     n_points: int | None
+    time_limit: float
+    progress: Progress | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +71,7 @@ class ReLUWGAN(AbstractWGAN):
             may have no solution.
         time_limit: seconds after which the best answer so far is kept, with status BUDGET_SPENT (d >= 2); the step at
             hand is finished first. None for no limit.
+        progress: called with (stage, steps done, steps at most) while a search runs (d >= 2).
 
     Attributes:
         beta_: the right side used.
@@ -98,6 +102,7 @@ class ReLUWGAN(AbstractWGAN):
         center: bool = False,
         n_points: int | None = None,
         time_limit: float | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.beta = beta
         self.generator = generator
@@ -106,6 +111,7 @@ class ReLUWGAN(AbstractWGAN):
         self.center = center
         self.n_points = n_points
         self.time_limit = time_limit
+        self.progress = progress
 
     def fit(self, X: Any, y: object = None) -> ReLUWGAN:
         """Solve the WGAN for data X (n, d); `y` is ignored.
@@ -122,11 +128,12 @@ class ReLUWGAN(AbstractWGAN):
         beta = float(check_beta(self.beta, auto=False))
         if self.generator not in get_args(GeneratorKind):
             raise InputError(f"`generator` must be 'free' or 'linear', got {self.generator!r}")
-        sizes = _Sizes(
+        plan = _Plan(
             None if self.n_latent is None else checks.count("n_latent", self.n_latent),
             None if self.n_points is None else checks.count("n_points", self.n_points),
+            math.inf if self.time_limit is None else checks.positive("time_limit", self.time_limit),
+            self.progress,
         )
-        time_limit = math.inf if self.time_limit is None else checks.positive("time_limit", self.time_limit)
         X = read_data(self, X, reset=True, min_samples=2)
         rows = as_tensor(X)
         kind = torch.empty(0, dtype=floating(X), device=rows.device)
@@ -141,7 +148,7 @@ class ReLUWGAN(AbstractWGAN):
             ("free", False): _free,
             ("linear", False): _linear,
         }[self.generator, rows.shape[1] == 1]
-        fitted = solve(rows, beta, sizes, checks.generator(self.random_state), time_limit)
+        fitted = solve(rows, beta, plan, checks.generator(self.random_state))
         with torch.no_grad():
             G = fitted.generator
             place = G.points if isinstance(G, PointGenerator) else G.mean
@@ -190,10 +197,10 @@ class ReLUWGAN(AbstractWGAN):
         return -relu_discrepancy(rows, fake, bound=False).value
 
 
-def _free_1d(X: Tensor, beta: float, sizes: _Sizes, generator: torch.Generator, time_limit: float) -> _Fitted:
-    del generator, time_limit
+def _free_1d(X: Tensor, beta: float, plan: _Plan, generator: torch.Generator) -> _Fitted:
+    del generator
     result = winsorise(X[:, 0], beta)
-    m, n = sizes.n_points or len(X), len(X)
+    m, n = plan.n_points or len(X), len(X)
     points, solution = result.points.repeat_interleave(max(1, m // n)), result.solution
     if m % n:
         # the discriminator of all distributions' optimum stays a dual point, for every number of points
@@ -202,10 +209,10 @@ def _free_1d(X: Tensor, beta: float, sizes: _Sizes, generator: torch.Generator, 
     return _Fitted(PointGenerator(points[:, None]), huber_discriminator(result), 1, solution)
 
 
-def _linear_1d(X: Tensor, beta: float, sizes: _Sizes, generator: torch.Generator, time_limit: float) -> _Fitted:
-    del generator, time_limit
+def _linear_1d(X: Tensor, beta: float, plan: _Plan, generator: torch.Generator) -> _Fitted:
+    del generator
     result = linear_generator(X[:, 0].cpu().numpy(), beta)
-    G = LinearGenerator(sizes.n_latent or 1, 1, generator=torch.Generator(), dtype=torch.float64).to(X.device)
+    G = LinearGenerator(plan.n_latent or 1, 1, generator=torch.Generator(), dtype=torch.float64).to(X.device)
     with torch.no_grad():
         G.weight.zero_()
         G.weight[0, 0] = result.scale
@@ -215,18 +222,20 @@ def _linear_1d(X: Tensor, beta: float, sizes: _Sizes, generator: torch.Generator
     return _Fitted(G, D.to(X.device), G.n_latent, result.solution)
 
 
-def _free(X: Tensor, beta: float, sizes: _Sizes, generator: torch.Generator, time_limit: float) -> _Fitted:
-    found = solve_free(X, beta=beta, generator=generator, n_points=sizes.n_points, time_limit=time_limit)
+def _free(X: Tensor, beta: float, plan: _Plan, generator: torch.Generator) -> _Fitted:
+    found = solve_free(
+        X, beta=beta, generator=generator, n_points=plan.n_points, time_limit=plan.time_limit, progress=plan.progress
+    )
     discriminator = _discriminator(found.directions, found.outer, None)
     return _Fitted(PointGenerator(found.points), discriminator, 1, found.solution)
 
 
-def _linear(X: Tensor, beta: float, sizes: _Sizes, generator: torch.Generator, time_limit: float) -> _Fitted:
-    result = match_gaussian(X, beta=beta, generator=generator, time_limit=time_limit)
+def _linear(X: Tensor, beta: float, plan: _Plan, generator: torch.Generator) -> _Fitted:
+    result = match_gaussian(X, beta=beta, generator=generator, time_limit=plan.time_limit, progress=plan.progress)
     values, vectors = torch.linalg.eigh(result.covariance)
     values, vectors = values.flip(0), vectors.flip(1)
     rank = max(1, int((values > 1e-7 * values[0].clamp_min(1e-300)).sum()))
-    k = sizes.n_latent or rank
+    k = plan.n_latent or rank
     if k < rank:
         raise InputError(f"`n_latent` must be at least {rank}, the rank of the optimal covariance, got {k}")
     d = X.shape[1]

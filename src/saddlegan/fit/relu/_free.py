@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import time
 
@@ -15,6 +16,7 @@ from saddlegan.fit.relu._descent import STAGES, Descended, descend, feasible
 from saddlegan.fit.relu._discrepancy import relu_discrepancy
 from saddlegan.fit.relu._measure import solve_measure
 from saddlegan.fit.relu._points import MatchedPoints, match_points, relaxation_bound
+from saddlegan.moments._engines import Progress
 from saddlegan.results import Discrepancy, Solution, Status
 
 MEASURE_TOLERANCE = 5e-4  # relative gap of the global bound in the plane
@@ -23,12 +25,20 @@ PLANAR_STAGES = 8
 NEAR = 0.3  # share of the first step's length where the start is nearly optimal
 MORE_STARTS = 3
 RETREATS = 200
+TIGHT = 1e-5  # slack relative to beta that is left
+SHRINKS = 4
 RETREAT = 0.05  # share of the way to the data, where the exact discrepancy is larger than the searched one
 SMALL = 4096  # entries of X up to which more starts are made
 
 
 def solve_free(
-    X: Tensor, *, beta: float, generator: torch.Generator, n_points: int | None = None, time_limit: float = math.inf
+    X: Tensor,
+    *,
+    beta: float,
+    generator: torch.Generator,
+    n_points: int | None = None,
+    time_limit: float = math.inf,
+    progress: Progress | None = None,
 ) -> MatchedPoints:
     """Minimise (1/m) ||G||_F^2 over m free points G subject to (1).
 
@@ -42,6 +52,7 @@ def solve_free(
         n_points: m; None for n.
         time_limit: seconds after which the best points so far are returned, with status BUDGET_SPENT. The step at
             hand is finished first.
+        progress: called with (stage, steps done, steps at most).
 
     Returns:
         `MatchedPoints`, whose discrepancy from X was not found above beta.
@@ -60,7 +71,7 @@ def solve_free(
     started = time.perf_counter()
     deadline = started + time_limit
     size = float(X.square().sum(1).mean().sqrt()) or 1.0
-    found = _solve(X / size, beta / size, n_points or len(X), generator, deadline)
+    found = _solve(X / size, beta / size, n_points or len(X), generator, deadline, progress)
     solution = found.solution
     stats = {key: value * size if key.endswith("_residual") else value for key, value in solution.stats.items()}
     stats |= {"beta": beta, "solve_seconds": time.perf_counter() - started}
@@ -76,13 +87,15 @@ def solve_free(
     )
 
 
-def _solve(X: Tensor, beta: float, m: int, generator: torch.Generator, deadline: float) -> MatchedPoints:
+def _solve(
+    X: Tensor, beta: float, m: int, generator: torch.Generator, deadline: float, progress: Progress | None
+) -> MatchedPoints:
     nothing = X.new_zeros(m, X.shape[1])
     judged = relu_discrepancy(X, nothing[:1], generator=generator)
     if judged.value <= beta:
         proved = Status.OPTIMAL if judged.upper <= beta else Status.SETTLED
         return _matched(Descended(nothing, X[:0], X[:0, 0]), judged, beta, 0.0, proved)
-    planar = X.shape[1] == 2
+    height, planar = judged.upper if judged.exact else judged.value, X.shape[1] == 2
     bound, extra = relaxation_bound(X, beta, generator), {}
     candidates: list[MatchedPoints] = []
     # every row equally often: the data themselves where n divides m, which satisfy (1) exactly
@@ -101,10 +114,20 @@ def _solve(X: Tensor, beta: float, m: int, generator: torch.Generator, deadline:
         starts += list(data + noise.to(X) / X.shape[1] ** 0.5)
     if not any(candidate.solution.status is Status.LOCAL for candidate in candidates):
         safe = data if m % len(X) == 0 else _nearest(X, data, beta, generator, deadline)
-        for start in starts:
+        for index, start in enumerate(starts):
             if candidates and time.perf_counter() > deadline:
                 break
-            made = descend(X, start, beta=beta, generator=generator, deadline=deadline, rate=rate, stages=stages)
+            shown = None if progress is None else functools.partial(progress, f"start {index + 1} of {len(starts)}")
+            made = descend(
+                X,
+                start,
+                beta=beta,
+                generator=generator,
+                deadline=deadline,
+                rate=rate,
+                stages=stages,
+                progress=shown,
+            )
             points = feasible(X, made.points, safe, beta=beta, generator=generator)
             if points is None:
                 continue
@@ -125,12 +148,40 @@ def _solve(X: Tensor, beta: float, m: int, generator: torch.Generator, deadline:
             nobody,
         )
     best = min(candidates, key=lambda found: (found.solution.stats["primal_residual"] > 0.0, found.solution.value))
+    best = _tightened(X, best, beta, height, generator)
     value = best.solution.value
     status = Status.LOCAL if best.solution.status is Status.LOCAL else Status.SETTLED
     if time.perf_counter() > deadline:
         status = Status.BUDGET_SPENT
     solution = Solution(value, bound, value - bound, status, {**best.solution.stats, **extra})
     return dataclasses.replace(best, solution=solution)
+
+
+def _tightened(
+    X: Tensor, found: MatchedPoints, beta: float, height: float, generator: torch.Generator
+) -> MatchedPoints:
+    """Shrink points that leave (1) slack.
+
+    sup |E (x^T u)_+ - s E (g^T u)_+| is convex in s, `height` at s = 0 and known at s = 1, so that the chord between
+    them says how far the points may shrink.
+    """
+    points, reached = found.points, beta + found.solution.stats["primal_residual"]
+    for _ in range(SHRINKS):
+        slack = beta - reached - TIGHT * beta
+        if slack <= 0.0 or height <= beta:
+            break
+        smaller = points * (1.0 - slack / (height - reached))
+        reached = relu_discrepancy(X, smaller, generator=generator, bound=False).value
+        if reached > beta:  # above two columns the search may find more than before
+            break
+        points = smaller
+    judged = relu_discrepancy(X, points, generator=generator)
+    if points is found.points or judged.value > beta:
+        return found
+    value = float(points.square().sum(1).mean())
+    stats = {**found.solution.stats, "primal_residual": judged.value - beta, "upper_residual": judged.upper - beta}
+    solution = dataclasses.replace(found.solution, value=value, gap=value - found.solution.bound, stats=stats)
+    return dataclasses.replace(found, points=points, coefficients=points, solution=solution)
 
 
 def _nearest(X: Tensor, start: Tensor, beta: float, generator: torch.Generator, deadline: float) -> Tensor:

@@ -22,6 +22,7 @@ from saddlegan.errors import InputError, SolveError
 from saddlegan.fit._convex import cvxpy, solve
 from saddlegan.fit.relu._discrepancy import apart, relu_discrepancy
 from saddlegan.fit.relu._zonotope import support, vertex
+from saddlegan.moments._engines import Progress
 from saddlegan.results import Solution, Status
 
 MAX_ROUNDS = 50
@@ -49,6 +50,7 @@ def match_gaussian(
     tolerance: float = 1e-6,
     generator: torch.Generator | None = None,
     time_limit: float = math.inf,
+    progress: Progress | None = None,
 ) -> GaussianMatch:
     """Minimise tr P subject to (1), globally, for samples N(0, P).
 
@@ -61,6 +63,7 @@ def match_gaussian(
         tolerance: violation that is left, relative to beta.
         generator: source of the search directions; a fixed seed if None.
         time_limit: seconds after which no further round of cuts begins.
+        progress: called with (stage, rounds done, rounds at most).
 
     Returns:
         `GaussianMatch`; status SETTLED, since the constraint is searched and not enumerated.
@@ -108,6 +111,8 @@ def match_gaussian(
         covariance = torch.as_tensor(0.5 * (P.value + P.value.T)).to(X)
         price = constraints[0].dual_value - constraints[1].dual_value
         U_found, excess = _violated(X, covariance, level, torch.cat([U[torch.as_tensor(np.abs(price) > 1e-9)], pool]))
+        if progress is not None:
+            progress("cutting planes", rounds, MAX_ROUNDS)
         if excess <= tolerance * level or time.perf_counter() > deadline:
             break
         U = torch.cat([U, U_found])

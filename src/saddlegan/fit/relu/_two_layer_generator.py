@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from saddlegan.errors import InputError
 from saddlegan.fit._base import read_data
 from saddlegan.fit._convex import cvxpy, solve
 from saddlegan.fit.relu._arrangements import cells, count_subsets
+from saddlegan.moments._engines import Progress
 from saddlegan.moments._second_moment import as_tensor, floating
 from saddlegan.results import Solution, Status
 
@@ -59,6 +61,8 @@ def two_layer_generator(
     max_rounds: int = 40,
     n_starts: int = 64,
     random_state: RandomState = 0,
+    time_limit: float | None = None,
+    progress: Progress | None = None,
 ) -> TwoLayerFit:
     """Solve min ||W1||^2 + ||W2||^2 subject to ||(Z W1)_+ W2 - G||_F <= tolerance ||G||_F by its convex program.
 
@@ -75,6 +79,8 @@ def two_layer_generator(
         max_rounds: rounds in which violated directions are added; 1 solves over the sampled directions alone.
         n_starts: starts of the search for them, beside the informed ones.
         random_state: seed of both.
+        time_limit: seconds after which no further round begins; the network and its bound so far are the answer.
+        progress: called with (stage, rounds done, rounds at most).
 
     Returns:
         `TwoLayerFit`; `solution.status` is OPTIMAL where bound and value agree to 1e-5, else FEASIBLE.
@@ -106,6 +112,7 @@ def two_layer_generator(
     n_starts = checks.count("n_starts", n_starts)
     if n_directions is not None:
         n_directions = checks.count("n_directions", n_directions)
+    deadline = time.perf_counter() + (math.inf if time_limit is None else checks.positive("time_limit", time_limit))
     dtype, device = floating(Z), as_tensor(Z).device
     size = float(np.linalg.norm(samples))
     if size == 0.0:
@@ -128,7 +135,10 @@ def two_layer_generator(
         reached = float((Y * G).sum() - tolerance * np.linalg.norm(Y)) / max(upper, 1e-300)
         if reached > bound:
             bound, dual_norm = reached, upper
-        if heights.max(initial=0.0) <= 1.0 + PRICE_TOLERANCE or rounds == max_rounds:
+        if progress is not None:
+            progress("two-layer generator", rounds, max_rounds)
+        over = rounds == max_rounds or time.perf_counter() > deadline
+        if over or heights.max(initial=0.0) <= 1.0 + PRICE_TOLERANCE:
             break
         # the first directions keep the target in reach, the active ones the value; the others have had their day
         W = np.vstack([first, W[len(first) :][_active(V)[len(first) :]], found[heights > 1.0 + PRICE_TOLERANCE]])
