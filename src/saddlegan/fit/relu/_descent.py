@@ -14,7 +14,9 @@ import dataclasses
 import time
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from scipy.optimize import nnls
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -27,6 +29,10 @@ PRICE = 20.0  # r in units of 1 / beta
 RATE = 0.03  # in units of the data's rms
 ADDED = 64
 MOST = 768  # directions
+LARGE_MOST = 2048  # above `SMALL` entries of X
+LARGE_ADDED = 128
+SMALL = 4096
+NEAR = 0.9  # share of beta from which a direction may have a neuron
 REPAIRS = 8
 REPAIR_STAGES = 3
 BISECTIONS = 7
@@ -69,6 +75,8 @@ def descend(
         `Descended`, after the last full stage.
     """
     d = X.shape[1]
+    large = d > 2 and X.numel() > SMALL
+    most, added = (LARGE_MOST, LARGE_ADDED) if large else (MOST, ADDED)
 
     def drawn(count: int) -> Tensor:
         return normalize(
@@ -80,7 +88,6 @@ def descend(
     price = X.new_zeros(len(U))
     rigidity = PRICE / beta
     G, first, second, count = start.clone(), torch.zeros_like(start), torch.zeros_like(start), 0
-    force = X.new_zeros(len(U))
     level = beta
     for stage in range(stages + REPAIRS * REPAIR_STAGES):
         target = support(X, U)
@@ -96,13 +103,12 @@ def descend(
             G = G - length * first / (1.0 - 0.9**count) / size
         difference = _response(G, U, target)[1]
         price = (rigidity * (difference.abs() - level) + price).clamp_min(0)
-        force = difference.sign() * price
         if progress is not None:
             progress(stage + 1, stages + REPAIRS * REPAIR_STAGES)
         if time.perf_counter() > deadline:
             break
         used = price > 0
-        found, height = local_maxima(X, G, torch.cat([U[used], drawn(256)]), signed=False, count=ADDED)
+        found, height = local_maxima(X, G, torch.cat([U[used], drawn(256)]), signed=False, count=added)
         found = found[height > level]
         if stage >= stages - 1 and (stage - stages + 1) % REPAIR_STAGES == 0:
             height, witness = _judged(X, G, generator)
@@ -112,12 +118,38 @@ def descend(
             found = torch.cat([found, normalize(witness[None])])
             if level <= 0.5 * beta:
                 break
-        if len(U) + len(found) > MOST:
-            U, price, force = U[used], price[used], force[used]
+        if len(U) + len(found) > most:
+            U, price = U[used], price[used]
         U = torch.cat([U, found])
-        price, force = (torch.cat([old, old.new_zeros(len(found))]) for old in (price, force))
-    used = price > 0
-    return Descended(G, U[used], -force[used])
+        price = torch.cat([price, price.new_zeros(len(found))])
+    return Descended(G, *multipliers(X, G, U, beta))
+
+
+def multipliers(X: Tensor, G: Tensor, U: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+    """The discriminator that holds the points in place: weights v_j of the sign that (1) asks for, such that
+
+        2 g = grad D(g) = sum over j with g^T u_j > 0 of v_j u_j
+
+    for every point g as nearly as can be, by non-negative least squares over the directions in which (1) is nearly
+    tight.
+
+    Returns:
+        Unit directions (k, d) and weights (k,).
+    """
+    difference = _response(G, U, support(X, U))[1]
+    near = difference.abs() >= NEAR * difference.abs().amax().clamp_max(beta)
+    U, sign = U[near], -difference[near].sign()
+    if len(U) == 0:
+        return U, sign
+    active = (U @ G.T > 0).to(G)
+    gram = ((active @ active.T) * (U @ U.T) * torch.outer(sign, sign)).cpu().numpy()
+    right = (2.0 * ((active @ G) * U).sum(1) * sign).cpu().numpy()
+    values, vectors = np.linalg.eigh(gram)
+    kept = values > 1e-10 * values[-1]
+    root = np.sqrt(values[kept])
+    weights, _ = nnls((vectors[:, kept] * root).T, (vectors[:, kept].T @ right) / root, maxiter=30 * len(U))
+    used = torch.as_tensor(weights > 0).to(U.device)
+    return U[used], (torch.as_tensor(weights).to(U) * sign)[used]
 
 
 def _response(G: Tensor, U: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from saddlegan.errors import SolveError
-from saddlegan.fit.relu._descent import STAGES, Descended, descend, feasible
+from saddlegan.fit.relu._descent import SMALL, STAGES, Descended, descend, feasible
 from saddlegan.fit.relu._discrepancy import relu_discrepancy
 from saddlegan.fit.relu._measure import solve_measure
 from saddlegan.fit.relu._points import MatchedPoints, match_points, relaxation_bound
@@ -28,7 +28,6 @@ RETREATS = 200
 TIGHT = 1e-5  # slack relative to beta that is left
 SHRINKS = 4
 RETREAT = 0.05  # share of the way to the data, where the exact discrepancy is larger than the searched one
-SMALL = 4096  # entries of X up to which more starts are made
 
 
 def solve_free(
