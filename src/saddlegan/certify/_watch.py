@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import final
 
 from saddlegan import checks
@@ -96,7 +97,10 @@ class Watch:
             named = {certificate.kind: certificate}
             found = diagnose(self._game, self._data, certificates=named, random_state=self._seed)
             self.diagnoses.append((step, found))
-        sighted = certificate.status in (Status.SETTLED, Status.OPTIMAL) and certificate.verdict != "undecided"
+        # a generator's gain that was seen, though too few starts leave its verdict open, is too large if anything
+        seen = certificate.generator_gain > certificate.stats.get("thresholds", {}).get("generator", math.inf)
+        settled = certificate.status in (Status.SETTLED, Status.OPTIMAL)
+        sighted = settled and (seen or certificate.verdict != "undecided")
         if self._below is None or not sighted:
             return False  # a search that failed, was cut short or saw nothing makes every pair look good
         return certificate.gap + certificate.stats.get("growth", 0.0) + 2.0 * certificate.standard_error < self._below
