@@ -325,7 +325,7 @@ def test_the_command_line(folder, tmp_path, capsys):
     capsys.readouterr()
     for bad, message in [
         (["fit", "digits", "--resolutions", "4"], "--model progressive"),
-        (["fit", "digits", "--progressive", "--resolutions", "4,x"], "4,8,16"),
+        (["fit", "digits", "--progressive", "--resolutions", "4,x"], "whole number"),
         (["fit", "digits", "--progressive", "--crop", "128"], "128@89,121"),
         (["fit", "digits", "--progressive", "--crop", "8@4,4"], "folders"),
         (["fit", "ring", "--progressive"], "--image-shape"),
