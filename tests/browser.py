@@ -98,6 +98,15 @@ class Tab:
         self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **event)
         self.call("Input.dispatchKeyEvent", type="keyUp", **event)
 
+    def resize(self, width: int, height: int = 900) -> None:
+        """Set the size of the window, in CSS pixels."""
+        # not `mobile`: a telephone widens its viewport to fit, which would hide an overflow
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+
+    def overflow(self) -> int:
+        """Pixels by which the content is wider than the window."""
+        return self.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+
     def evaluate(self, expression: str) -> Any:
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in result:
@@ -126,8 +135,7 @@ def open_page(
     with _tab() as tab:
         for domain in ("Page", "Runtime", "Log", "Network"):
             tab.call(f"{domain}.enable")
-        # not `mobile`: a telephone widens its viewport to fit, which would hide an overflow
-        tab.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        tab.resize(width, height)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         tab.call("Emulation.setEmulatedMedia", features=[scheme])
         tab.call("Page.navigate", url=address)
@@ -136,7 +144,7 @@ def open_page(
         result = None if act is None else act(tab)
         time.sleep(0.2)  # late requests and errors
         images = tab.evaluate("[...document.images].map(i => [i.alt, i.complete ? i.naturalWidth : 0])")
-        overflow = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        overflow = tab.overflow()
         title, text = tab.evaluate("document.title"), tab.evaluate("document.body.innerText")
         shot = tab.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
         return Page(

@@ -53,6 +53,8 @@ def test_fit_gives_a_solution_that_certifies_itself(estimator, X):
     if solution.status is Status.OPTIMAL:
         assert abs(solution.gap) <= 1e-6 * max(1.0, solution.value)
     assert solution.stats["primal_residual"] <= 1e-6
+    assert solution.stats["dual_residual"] <= 1e-6
+    assert solution.stats["beta"] == estimator.beta_
 
 
 def test_fitted_players_are_modules_in_one_game(estimator, X):

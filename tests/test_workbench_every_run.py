@@ -49,6 +49,7 @@ MAKERS: dict[str, list[str]] = {
     "linear": ["fit", "ring", "--model", "linear", "--n-samples", "400"],
     "polynomial": ["fit", "ring", "--model", "polynomial", "--n-samples", "100"],
     "relu": ["fit", "ring", "--model", "relu", "--n-samples", "100"],
+    "relu-line": ["fit", "gaussian:1", "--model", "relu", "--n-samples", "100"],
     "features": ["fit", "ring", "--features", "relu:32", "--n-latent", "4", "--n-samples", "400"],
     "progressive-digits": ["fit", "digits", "--progressive", "--resolutions", "4"],
     "progressive-flat": ["fit", "FLAT", "--progressive", "--resolutions", "2,4", "--image-shape", "8x8"],
@@ -71,7 +72,7 @@ MAKERS: dict[str, list[str]] = {
 IMAGES = {
     name
     for name in MAKERS
-    if "ring" not in name and name not in ("linear", "polynomial", "relu", "features", "train-proximal")
+    if "ring" not in name and name not in ("linear", "polynomial", "relu", "relu-line", "features", "train-proximal")
 }
 
 

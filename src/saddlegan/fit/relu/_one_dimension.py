@@ -116,6 +116,7 @@ def winsorise_sorted(ascending: Tensor, beta: float, *, center: float = 0.0) -> 
     slopes = 2.0 * (high - center), 2.0 * (center - low)
     bound = value + slopes[0] * (slack[0] - beta) + slopes[1] * (slack[1] - beta)
     stats = {
+        "beta": beta,
         "primal_residual": _coupled_discrepancy(ascending, points) - beta,
         "dual_residual": 0.0,
         "clipped_above": (n - above) / n,

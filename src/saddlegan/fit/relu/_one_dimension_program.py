@@ -74,7 +74,7 @@ def sorted_program(
     points = np.sort(np.asarray(g.value)) * scale
     unit = scale**2 if regulariser is None else 1.0
     value = unit * float(problem.value)
-    stats = {"primal_residual": mismatch(x, points) - beta, "dual_residual": 0.0, "n_generated": m}
+    stats = {"beta": beta, "primal_residual": mismatch(x, points) - beta, "dual_residual": 0.0, "n_generated": m}
     return points, Solution(value, unit * dual, value - unit * dual, Status.OPTIMAL, stats)
 
 
@@ -205,6 +205,6 @@ def linear_generator(x: np.ndarray, beta: float, *, max_cuts: int = 500, toleran
     kept = [(s, h * size, v * p * size) for (s, h, v), p in zip(families, lam, strict=True) if p > 0 and s]
     columns = np.array(kept).reshape(-1, 3)
     done = worst <= tolerance
-    stats = {"primal_residual": worst * size, "dual_residual": 0.0, "cuts": len(rows) - 1}
+    stats = {"beta": beta, "primal_residual": worst * size, "dual_residual": 0.0, "cuts": len(rows) - 1}
     solution = Solution(value, bound, value - bound, Status.OPTIMAL if done else Status.BUDGET_SPENT, stats)
     return LinearFit(w * size, b * size, columns[:, 0], columns[:, 0] * columns[:, 1], columns[:, 2], solution)

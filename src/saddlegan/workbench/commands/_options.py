@@ -30,7 +30,7 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an e
 SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out instead of refusing.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")]
 SamplesOption = Annotated[
-    int | None, typer.Option("--n-samples", help="Points to draw from a synthetic source (10,000 if not given).")
+    int | None, typer.Option("--n-samples", help="Points to draw from a synthetic source [10,000; train: 100,000].")
 ]
 ImageShapeOption = Annotated[
     str | None, typer.Option("--image-shape", help="HxW or HxWxC, for files whose rows are flat images.")

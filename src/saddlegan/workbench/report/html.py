@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import re
 import struct
 from collections.abc import Iterable
 
 from markupsafe import Markup, escape
 
 SHORT = 18  # characters of a value that stay on one line
+LONGEST = 24  # characters of a word that a narrow screen holds on one line
 SCREEN_SCALE = 0.64  # figures are rendered denser than a screen, for sharp type
 
 
@@ -33,11 +35,22 @@ def figure(png: bytes, *, alt: str, caption: str | Markup) -> Markup:
     ).format(encoded, alt, width, height, caption)
 
 
+def whole(words: str | Markup) -> Markup:
+    """The words with hyphenated ones kept on one line: a browser would break 2e-14 after its hyphen."""
+    if isinstance(words, Markup):
+        return words
+
+    def kept(match: re.Match[str]) -> str:
+        return f'<span class="whole">{match[0]}</span>' if len(match[0]) <= LONGEST else match[0]
+
+    return Markup(re.sub(r"\S*-\S+", kept, escape(words)))
+
+
 def table(rows: Iterable[tuple[str | Markup, str | Markup, str | Markup]]) -> Markup:
     """Named figures: name, value, and what the value means."""
     body = Markup("").join(
         Markup('<tr><th scope="row">{}</th><td class="{}">{}</td><td class="meaning">{}</td></tr>').format(
-            name, "value short" if len(str(value)) <= SHORT else "value", value, meaning
+            whole(name), "value short" if len(str(value)) <= SHORT else "value", whole(value), whole(meaning)
         )
         for name, value, meaning in rows
     )
@@ -52,7 +65,7 @@ def findings(sentences: Iterable[tuple[str, str]]) -> Markup:
 
 def code(line: str) -> Markup:
     """A command to type."""
-    return Markup("<pre><code>{}</code></pre>").format(line)
+    return Markup("<pre><code>{}</code></pre>").format(whole(line))
 
 
 def join(parts: Iterable[str | Markup]) -> Markup:

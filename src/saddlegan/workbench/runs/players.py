@@ -233,7 +233,16 @@ def _build_feature_generator(options: Options) -> nn.Module:
 
 def _describe_two_layer(D: TwoLayerDiscriminator) -> Options:
     neurons, d = D.directions.shape
-    return {"n_features": d, "n_neurons": neurons, "activation": D.activation, "a": D.a, "b": D.b, "c": D.c}
+    biased = D.bias is not None
+    return {
+        "n_features": d,
+        "n_neurons": neurons,
+        "activation": D.activation,
+        "a": D.a,
+        "b": D.b,
+        "c": D.c,
+        "bias": biased,
+    }
 
 
 def _describe_mlp(network: MLP) -> Options:
@@ -294,6 +303,7 @@ for _row in (
             a=options["a"],
             b=options["b"],
             c=options["c"],
+            bias=options.get("bias", False),  # runs of earlier versions do not say
         ),
     ),
     NetworkRow(

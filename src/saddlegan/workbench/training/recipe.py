@@ -32,7 +32,7 @@ class Recipe(BaseModel):
     Attributes:
         rule: the training rule.
         objective: what both losses are made of: vanilla, non-saturating, wasserstein, hinge, kl and others.
-        steps: total number of steps, over all resumes.
+        steps: of the whole run, counted from its start; a resumed run goes on to it.
         batch: real samples per step.
         seed: first seed; replica r uses seed + r.
         seeds: replicas trained at once.

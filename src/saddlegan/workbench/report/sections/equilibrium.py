@@ -134,18 +134,24 @@ HOW = {
 
 
 def _rows(found: Equilibrium) -> list[tuple[str, str, str]]:
-    """One row for each run of rungs with the same verdict for the same reason, then the gradients."""
+    """One row for each distinct verdict, then the gradients."""
     rungs = zip(found.lams, found.certificates, strict=True)
+    stretches = [
+        (verdict, _range([lam for lam, _ in same]))
+        for verdict, same in itertools.groupby(rungs, lambda r: r[1].verdict)
+    ]
     rows = []
-    for (verdict, bound, status), same in itertools.groupby(rungs, lambda r: (r[1].verdict, r[1].bound, r[1].status)):
-        lams, steps = zip(*same, strict=True)
-        worst = max((step.standard_error for step in steps), default=0.0)
+    for verdict in dict(stretches):
+        where = "; ".join(lams for those, lams in stretches if those == verdict)
+        steps = [step for step in found.certificates if step.verdict == verdict]
+        worst = max(step.standard_error for step in steps)
         error = f" (standard error of the gap at most {html.number(worst)})" if worst else ""
         gains = "; ".join(
             f"{player} {_gains([_gain(step, player) for step in steps])}" for player in ("generator", "discriminator")
         )
-        reason = f" {status.value[:1].upper()}{status.value[1:]}."
-        rows.append((_range(lams), verdict, f"gains: {gains}{error}; {HOW.get(bound, bound)}.{reason}"))
+        how = ", or ".join(dict.fromkeys(HOW.get(step.bound, step.bound) for step in steps))
+        why = " ".join(f"{word[:1].upper()}{word[1:]}." for word in dict.fromkeys(step.status.value for step in steps))
+        rows.append((where, verdict, f"gains: {gains}{error}; {how}. {why}"))
     norms = found.gradient_norms
     rows.append(
         (
@@ -171,12 +177,13 @@ def _gain(step: Certificate, player: str) -> float:
 
 
 def _gains(gains: Sequence[float]) -> str:
-    """The gains of neighbouring rungs; one below zero is a search that found none."""
-    if all(gain < 0 for gain in gains):
-        return "none found"
-    low, high = max(0.0, min(gains)), max(gains)
-    words = html.number(high) if low == high else f"{html.number(low)} to {html.number(high)}"
-    return "unbounded" if math.isinf(high) else words
+    """The gains of several rungs; one below zero is a search that found none."""
+    low, high = _in_words(min(gains)), _in_words(max(gains))
+    return low if low == high else f"{low} to {high}"
+
+
+def _in_words(gain: float) -> str:
+    return "none found" if gain < 0 else "unbounded" if math.isinf(gain) else html.number(gain)
 
 
 MARKS = {
