@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,6 +71,10 @@ def test_fitted_players_are_modules_in_one_game(estimator, X):
     assert estimator.beta_ >= 0
 
 
+def fresh(estimator: Any) -> Any:
+    return clone(estimator)
+
+
 def test_samples_are_reproducible_and_of_the_data_s_kind(estimator, X):
     estimator.fit(X)
     first = estimator.sample(5, random_state=3)
@@ -77,16 +82,16 @@ def test_samples_are_reproducible_and_of_the_data_s_kind(estimator, X):
     assert first.shape == (5, 3)
     assert first.dtype == X.dtype
     np.testing.assert_array_equal(first, estimator.sample(5, random_state=3))
-    tensor = clone(estimator).fit(torch.from_numpy(X)).sample(5, random_state=3)
+    tensor = fresh(estimator).fit(torch.from_numpy(X)).sample(5, random_state=3)
     assert isinstance(tensor, torch.Tensor)
     np.testing.assert_allclose(tensor.numpy(), first, rtol=1e-6, atol=1e-9)
 
 
 def test_global_random_states_stay_untouched(estimator, X):
-    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state(legacy=False)
     estimator.fit(X).sample(3, random_state=0)
     assert torch.equal(torch_state, torch.get_rng_state())
-    assert np.array_equal(numpy_state, np.random.get_state()[1])
+    np.testing.assert_equal(np.random.get_state(legacy=False), numpy_state)
 
 
 def test_pickling_keeps_the_model(estimator, X):
@@ -102,6 +107,6 @@ def test_bad_data_raise_named_errors(estimator, X):
     broken[3, 1] = np.nan
     for bad in (broken, torch.from_numpy(broken), X[:1], X[:0], X[0], torch.ones(2, 2, 2), np.array([["a"], ["b"]])):
         with pytest.raises(InputError, match="`X`"):
-            clone(estimator).fit(bad)
+            fresh(estimator).fit(bad)
     with pytest.raises(InputError, match="`beta`"):
-        clone(estimator).set_params(beta=-1.0).fit(X)
+        fresh(estimator).set_params(beta=-1.0).fit(X)

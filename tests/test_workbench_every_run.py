@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from saddlegan.workbench import cli
 from saddlegan.workbench.report.sections import equilibrium
 from saddlegan.workbench.runs import opened
 
+DIGITS: Any = load_digits()
 SHORT = ["--steps", "8", "--metrics-every", "4", "--checkpoint-every", "8"]
 FAST = ["--steps", "3", "--restarts", "1", "--batch-size", "32", "--lam", "1"]
 PICTURES = 24
@@ -40,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def flat(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Digits as rows that do not say their shape."""
     path = tmp_path_factory.mktemp("rows") / "flat.npy"
-    np.save(path, load_digits().data[:300])
+    np.save(path, DIGITS.data[:300])
     return path
 
 
@@ -92,10 +94,10 @@ def test_the_data_come_back_as_the_run_saw_them(made: Path) -> None:
     X = run.data.X
     assert X.shape == run.run.config.data.shape
     if made.name == "progressive-digits":
-        means = (load_digits().images / 16).reshape(-1, 4, 2, 4, 2).mean((2, 4)).reshape(len(X), -1)
+        means = (DIGITS.images / 16).reshape(-1, 4, 2, 4, 2).mean((2, 4)).reshape(len(X), -1)
         np.testing.assert_allclose(X, means, atol=1e-12)
     if made.name == "progressive-flat":
-        means = load_digits().images[:300].reshape(-1, 4, 2, 4, 2).mean((2, 4)).reshape(len(X), -1)
+        means = DIGITS.images[:300].reshape(-1, 4, 2, 4, 2).mean((2, 4)).reshape(len(X), -1)
         np.testing.assert_allclose(X, means, atol=1e-12)
     if made.name == "progressive-crop":
         with Image.open(Path(run.run.config.data.source) / "00.png") as image:

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -217,7 +218,7 @@ def test_samples_that_are_all_alike_are_said_on_top(weight: float, fault: str, w
     made = fitted(tmp_path, "digits")
     G = made.load_generator()
     with torch.no_grad():
-        G.weight.mul_(weight)
+        G.get_parameter("weight").mul_(weight)
     config = made.config.model_copy(update={"command": "train", "model": "primal-dual"})
     run = runs.start(tmp_path / "alike", config, generator=G, discriminator=made.load_discriminator())
     page = report.write(run).read_text()
@@ -374,7 +375,8 @@ def test_the_report_in_a_browser(kind: str, tmp_path: Path) -> None:
     from sklearn.datasets import load_wine
 
     place = tmp_path / "run"
-    load_wine(as_frame=True).frame.to_csv(tmp_path / "wine.csv", index=False)
+    wine: Any = load_wine(as_frame=True)
+    wine.frame.to_csv(tmp_path / "wine.csv", index=False)
     words = [str(tmp_path / "wine.csv") if word == "TABLE" else word for word in KINDS[kind]]
     if kind == "trained":
         words += ["--certify-objective", "vanilla", "--norm", "l2", "--set", "certify_steps=5"]
