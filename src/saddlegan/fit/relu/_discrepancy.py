@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment, minimize_scalar
 from torch import Tensor
 
 from saddlegan.fit.relu._arrangements import count_subsets, sweep
-from saddlegan.fit.relu._zonotope import Projection, farthest_vertex, project, support, vertex
+from saddlegan.fit.relu._zonotope import Projection, hausdorff, project, support, vertex
 from saddlegan.moments._trust_region import minimise
 from saddlegan.results import Discrepancy
 
@@ -56,11 +56,9 @@ def relu_discrepancy(
     X, G = X / size, G / size
     work = max(count_subsets(len(P), min(P.shape)) for P in (X, G))
     if work <= ENUMERABLE:
-        sides = [farthest_vertex(X, G), farthest_vertex(G, X)]
-        best = max(sides, key=lambda side: side.lower)
-        upper = max(side.upper for side in sides)
-        exact = upper - best.lower <= 1e-9 * max(upper, 1.0)
-        return Discrepancy(best.lower * size, upper * size, best.direction, exact=exact)
+        best = hausdorff(X, G)
+        exact = best.upper - best.lower <= 1e-9 * max(best.upper, 1.0)
+        return Discrepancy(best.lower * size, best.upper * size, best.direction, exact=exact)
     best = ascend(X, G, n_starts=n_starts, generator=generator)
     upper = max(upper_bound(X, G, best.direction), best.lower) if bound else math.inf
     return Discrepancy(best.lower * size, upper * size, best.direction, exact=False)

@@ -8,7 +8,9 @@ the one to the other. A vertex belongs to an activation pattern; the distance to
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
 
 import numpy as np
 import torch
@@ -44,13 +46,14 @@ class Projection:
     direction: Tensor
 
 
-def project(point: Tensor, P: Tensor, *, tolerance: float = 1e-13) -> Projection:
+def project(point: Tensor, P: Tensor, *, tolerance: float = 1e-13, enough: float = 0.0) -> Projection:
     """Distance of `point` (d,) to the zonotope Z_P by Wolfe's algorithm: at most d + 1 vertices at a time, O(m d) each.
 
     Args:
         point: (d,), float64.
         P: sample (m, d), float64.
         tolerance: relative gap at which to stop.
+        enough: a distance below which nobody asks how small it is: the search stops at any point of Z_P that is so near.
 
     Returns:
         `Projection`: two-sided, with the direction u that proves the lower side.
@@ -62,20 +65,22 @@ def project(point: Tensor, P: Tensor, *, tolerance: float = 1e-13) -> Projection
         >>> project(torch.tensor([3.0, 4.0]).double(), torch.zeros(1, 2).double()).upper
         5.0
     """
-    target = point.cpu().numpy()
-    corners = (target - vertex(P, point[None])[0].cpu().numpy())[None]  # of point - Z_P, nearest to the origin wanted
+    # arrays, not tensors: a solver asks thousands of times, each time for a few products of a handful of numbers
+    target, rows = point.cpu().numpy(), P.cpu().numpy()
+    shares = rows / len(rows)
+    corners = (target - (rows @ target > 0.0) @ shares)[None]  # of point - Z_P, nearest to the origin wanted
     weights = np.ones(1)
     nearest = corners[0]
     scale = max(float(nearest @ nearest), 1e-300)
     best, direction = -np.inf, nearest
     for _ in range(MAX_ITERATIONS):
-        corner = target - vertex(P, torch.as_tensor(nearest).to(P)[None])[0].cpu().numpy()
-        size = float(np.linalg.norm(nearest))
+        corner = target - (rows @ nearest > 0.0) @ shares
+        size = math.sqrt(nearest @ nearest)
         # the halfspace through the corner with normal `nearest` holds all of Z_P: a bound at every round
         lower = float(nearest @ corner) / max(size, 1e-300)
         if lower > best:
             best, direction = lower, nearest
-        if size - lower <= tolerance * max(size, scale**0.5):
+        if size <= enough or size - lower <= tolerance * max(size, scale**0.5):
             break
         # a corner that is there already: rounding alone would go round in circles
         if (np.abs(corners - corner).max(axis=1) <= 1e-15 * scale**0.5).any():
@@ -102,8 +107,7 @@ def _affine_minimum(corners: np.ndarray, weights: np.ndarray) -> tuple[np.ndarra
         system[k, :k] = system[:k, k] = np.sqrt(np.trace(system)) or 1.0
         right = np.zeros(k + 1)
         right[k] = system[k, 0]
-        # least squares, not solve: affinely dependent corners make the system singular
-        goal = np.linalg.lstsq(system, right, rcond=None)[0][:k]
+        goal = _solved(system, right)[:k]
         if (goal > 1e-14).all():
             return corners, goal
         falling = goal <= 1e-14
@@ -120,37 +124,54 @@ def _affine_minimum(corners: np.ndarray, weights: np.ndarray) -> tuple[np.ndarra
             return corners, weights
 
 
-def farthest_vertex(P: Tensor, Q: Tensor) -> Projection:
-    """The largest distance of a vertex of Z_P to Z_Q, over all activation patterns of P: one side of Hausdorff.
+def _solved(system: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solve, by least squares where affinely dependent corners make the system singular."""
+    with contextlib.suppress(np.linalg.LinAlgError):
+        found = np.linalg.solve(system, right)
+        if np.abs(system @ found - right).max() <= 1e-12 * right[-1] and np.abs(found).max() < 1e8:
+            return found
+    return np.linalg.lstsq(system, right, rcond=None)[0]
+
+
+def hausdorff(P: Tensor, Q: Tensor) -> Projection:
+    """The largest distance of a vertex of either zonotope to the other, over all activation patterns.
 
     Args:
         P: (n, d), few enough for `saddlegan.fit.relu._arrangements.cells`.
-        Q: (m, d).
+        Q: (m, d), likewise.
 
     Returns:
         `Projection` of the farthest vertex: `lower` is attained, `upper` bounds every vertex.
     """
-    n = P.shape[0]
+    first = _farthest(_vertices(P), Q, 0.0)
+    # where one zonotope holds nearly all of the other, what the first side found spares the second its projections
+    second = _farthest(_vertices(Q), P, first.lower)
+    best = max(first, second, key=lambda side: side.lower)
+    return dataclasses.replace(best, upper=max(first.upper, second.upper))
+
+
+def _vertices(P: Tensor) -> Tensor:
+    n = len(P)
     P = P[P.abs().sum(1) > 0]  # points at zero move no vertex
-    if len(P) == 0:
-        return _farthest(Q.new_zeros(1, Q.shape[1]), Q)
-    return _farthest(torch.as_tensor(cells(P.cpu().numpy())).to(P) @ P / n, Q)
+    return torch.as_tensor(cells(P.cpu().numpy())).to(P) @ P / n if len(P) else P.new_zeros(1, P.shape[1])
 
 
-def _farthest(vertices: Tensor, Q: Tensor) -> Projection:
+def _farthest(vertices: Tensor, Q: Tensor, known: float) -> Projection:
+    """The farthest of `vertices` from Z_Q, among those that are farther than `known`."""
     nearest = vertices - vertex(Q, vertices)
     for _ in range(DESCENT_STEPS):  # any point of Z_Q bounds the distance; better ones prune more
         move = vertices - vertex(Q, nearest) - nearest
         step = (-(nearest * move).sum(1) / move.square().sum(1).clamp_min(1e-300)).clamp(0.0, 1.0)
         nearest = nearest + step[:, None] * move
     bounds = nearest.norm(dim=1)
-    best = project(vertices[int(bounds.argmax())], Q)
+    best = project(vertices[int(bounds.argmax())], Q, enough=known)
     upper = best.upper
     for index in bounds.argsort(descending=True).tolist():
-        if float(bounds[index]) <= best.lower:
+        enough = max(best.lower, known)
+        if float(bounds[index]) <= enough:
             break
-        found = project(vertices[index], Q)
+        found = project(vertices[index], Q, enough=enough)
         upper = max(upper, found.upper)
         if found.lower > best.lower:
             best = found
-    return Projection(max(upper, best.lower), best.lower, best.direction)
+    return dataclasses.replace(best, upper=max(upper, best.lower))
