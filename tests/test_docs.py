@@ -1,6 +1,7 @@
 """The pages refer only to code that exists; the README's first screen keeps its promises."""
 
 import importlib
+import importlib.util
 import re
 from pathlib import Path
 
@@ -49,6 +50,33 @@ def test_every_equation_of_the_theory_names_its_code():
     for here, after in zip(equations, [*equations[1:], None], strict=True):
         section = text[here.end() : after.start() if after else len(text)]
         assert REFERENCE.search(section), f"equation ({here.group(1)}) links to no code"
+
+
+def configuration():
+    """`docs/conf.py` as a module."""
+    spec = importlib.util.spec_from_file_location("docs_conf", ROOT / "docs" / "conf.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_functions_stand_apart_from_what_they_are_applied_to():
+    made = configuration()._mathml(r"2\log s(t) + \log(t)")
+    assert made.count("<mspace") == 2
+    assert '<mn>2</mn><mspace width="0.167em"/><mi>log</mi><mspace width="0.167em"/><mi>s</mi>' in made
+
+
+def test_every_cell_of_a_table_names_its_column():
+    table = (
+        "<table><thead><tr><th><p>rule</p></th><th><p>cost</p></th></tr></thead><tbody>"
+        "<tr><td><p><code><span>train.R1_x</span></code></p></td><td>1</td></tr></tbody></table>"
+    )
+    made = configuration()._labelled(table)
+    assert made.count("<td ") == 2
+    assert '<td data-label="rule"><p><code><span>train.<wbr>R1_<wbr>x</span>' in made
+    assert '<td data-label="cost">1' in made
 
 
 THEORY = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
