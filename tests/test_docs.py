@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ REFERENCE = re.compile(r"\{py:\w+\}`~?([\w.]+)`")
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
-def resolve(name):
+def resolve(name: str) -> Any:
     """Import a dotted name: the longest importable module, then attributes."""
     parts = name.split(".")
     for cut in range(len(parts), 0, -1):
