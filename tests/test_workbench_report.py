@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from markupsafe import Markup
 from PIL import Image
 
@@ -291,14 +292,17 @@ def test_the_card_of_a_run(tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(80, 3)))
     run = fitted(tmp_path, str(tmp_path / "rows.npy"))
     card = (run.path / "card.md").read_text()
-    front = dict(line.split(": ") for line in card.split("---")[1].strip().splitlines() if ": " in line)
-    assert front["library_name"] == "saddlegan"
+    assert card.startswith("---\n")
+    front = yaml.safe_load(card.split("---\n")[1])
+    assert front == {"library_name": "saddlegan", "tags": ["gan", "saddlegan", "quadratic", "tabular"]}
     assert str(tmp_path) not in card
     for words in ("## Certificate", "gap ", "## Limits", "second moments only", "saddlegan fit rows.npy", "seed 0"):
         assert words in card
     moved = run.path.rename(tmp_path / "anywhere")
     (tmp_path / "rows.npy").unlink()
     assert saddlegan.load(moved).sample(3).shape == (3, 3)
+    pictures_of = (fitted(tmp_path / "images", "digits").path / "card.md").read_text()
+    assert yaml.safe_load(pictures_of.split("---\n")[1])["pipeline_tag"] == "unconditional-image-generation"
     report.write(trained(tmp_path))
     assert "nobody has judged this pair" in (tmp_path / "trained" / "card.md").read_text()
 

@@ -53,7 +53,7 @@ def project(point: Tensor, P: Tensor, *, tolerance: float = 1e-13, enough: float
         point: (d,), float64.
         P: sample (m, d), float64.
         tolerance: relative gap at which to stop.
-        enough: a distance below which nobody asks how small it is: the search stops at any point of Z_P that is so near.
+        enough: a distance below which nobody asks how small it is: the search stops at a point of Z_P that is so near.
 
     Returns:
         `Projection`: two-sided, with the direction u that proves the lower side.

@@ -29,7 +29,7 @@ def card(run: Run, sections: list[Section]) -> str:
     image = config.data.image_shape is not None
     tags = ["gan", "saddlegan", config.model, *(["image-generation"] if image else ["tabular"])]
     front = ["---", "library_name: saddlegan", "tags:", *(f"- {tag}" for tag in tags)]
-    front += ["pipeline_tag: unconditional-image-generation" if image else "pipeline_tag: other", "---"]
+    front += [*(["pipeline_tag: unconditional-image-generation"] if image else []), "---"]  # no task means tables
     parts = ["\n".join(front), f"# {title_of(run)}", "## What it is"]
     parts.append(
         f"A generator of {subtitle_of(run)}. Trained or solved on `{short_name(config.data.source)}`, "

@@ -157,7 +157,9 @@ def train(
         if session.steps_done == 0:
             save_checkpoint()
         while session.steps_done < recipe.steps:
-            start = {"step": 0, **measure(session, data)} if session.steps_done == 0 else None
+            start = None
+            if session.steps_done == 0:
+                start = {"step": 0, **measure(session, data), **(metrics(session) if metrics is not None else {})}
             step = session.step()
             done = session.steps_done
             # NaN compares false, so this refuses it too

@@ -69,10 +69,10 @@ class Recipe(BaseModel):
         metrics_every: steps between two lines of metrics; fewer in a run that would have less than ten.
         checkpoint_every: steps between two checkpoints.
         keep: checkpoints kept.
-        certify_every: steps between two measurements of the proximal duality gap, at `lam` and in `norm`; the last
-            step is measured too. 0: never.
+        certify_every: steps between two measurements of the proximal duality gap, at `lam` and in `norm`; the untrained
+            pair and the last step are measured too. 0: never.
         certify_steps: search steps of one measurement.
-        certify_objective: zero-sum value to judge by; the objective itself if None.
+        certify_objective: zero-sum value to judge by; if None the objective itself, or its zero-sum twin.
         stop_below: stop once the gap plus twice its standard error is below this number; never if None.
     """
 

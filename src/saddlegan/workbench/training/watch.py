@@ -97,8 +97,9 @@ class Watched:
         """Measure if it is time to; stop once the gap of every seed, with its error, is below the level."""
         del step
         self._found = {}
-        if not self._session.recipe.certified_after(done):
-            return False
+        return self._session.recipe.certified_after(done) and self._measure(done)
+
+    def _measure(self, done: int) -> bool:
         players = self._players()
         if not all(bool(p.isfinite().all()) for pair in players for player in pair for p in player.parameters()):
             return False  # the next loss is not finite either, and ends the run with a better message
@@ -125,8 +126,12 @@ class Watched:
         return False
 
     def figures(self, session: Session) -> Mapping[str, Any]:
-        """What was measured after the newest step, for its line of `metrics.jsonl`; nothing if nothing was."""
-        del session
+        """What was measured after the newest step, for its line of `metrics.jsonl`; nothing if nothing was.
+
+        Before the first step the untrained pair is measured: the gap that later ones are to be read against.
+        """
+        if session.steps_done == 0:
+            self._measure(0)
         return self._found
 
 
