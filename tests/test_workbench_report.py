@@ -91,6 +91,8 @@ FIGURES = {
     "one point": lambda rng: figures.real_and_generated_points(np.zeros((2, 2)), np.zeros((2, 2))),
     "scatter": lambda rng: figures.points(rng.random((50, 2))),
     "histogram": lambda rng: figures.points(rng.random((50, 1))),
+    "one column": lambda rng: figures.marginals(rng.random((50, 1)), rng.random((60, 1)), ["x1"]),
+    "columns": lambda rng: figures.marginals(rng.random((0, 4)), rng.random((60, 4)), ["a", "b", "c", "d"]),
     "spectrum": lambda rng: figures.spectrum(np.arange(20.0)[::-1], beta=4.0, kept=15, unit="x"),
     "spectrum without beta": lambda rng: figures.spectrum(np.array([2.0, 1.0]), beta=0.0, kept=2, unit="x"),
     "spectrum of nothing": lambda rng: figures.spectrum(np.array([2.0]), beta=3.0, kept=0, unit="x"),
@@ -234,6 +236,19 @@ def test_a_solved_pair_is_not_told_to_train(tmp_path: Path) -> None:
     assert data_of(run, "findings")["faults"] == []
     linear = fitted(tmp_path / "linear", "digits", "--model", "linear")
     assert data_of(linear, "findings")["faults"] == ["one point"]
+
+
+def test_one_column_is_drawn_as_distributions_and_solved_models_get_no_advice(tmp_path: Path) -> None:
+    """Clipped at both ends by the solver, the points miss the data's tails: found, but nothing to train against."""
+    run = fitted(tmp_path, "gaussian:1", "--model", "relu", "--n-samples", "200", "--beta", "0.1")
+    page = (run.path / "report.html").read_text()
+    assert "missing modes" in data_of(run, "findings")["faults"]
+    assert "--rule" not in page
+    assert "It was solved, not trained" in page
+    assert "The distributions, in the data" in page
+    (run.path / "report.html").unlink()
+    missing = Scene(run, None, "gone")
+    assert "Small histograms of the columns x1" in every_run.samples(missing).html
 
 
 def test_every_fault_has_its_words() -> None:

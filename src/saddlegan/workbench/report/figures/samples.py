@@ -115,10 +115,11 @@ def marginals(real: np.ndarray, generated: np.ndarray, names: Sequence[str]) -> 
         names: of the d columns.
     """
     shown = min(MARGINALS, len(names))
-    rows = math.ceil(shown / 3)
+    across = min(3, shown)
+    rows = math.ceil(shown / across)
     with style.look():
-        figure = style.new_figure(0.45 + 1.25 * rows)
-        panels = list(figure.subplots(rows, 3, squeeze=False).flat)
+        figure = style.new_figure(2.6 if shown == 1 else 0.45 + 1.25 * rows)
+        panels = list(figure.subplots(rows, across, squeeze=False).flat)
         for index, axes in enumerate(panels):
             if index >= shown:
                 axes.set_visible(False)
@@ -126,7 +127,8 @@ def marginals(real: np.ndarray, generated: np.ndarray, names: Sequence[str]) -> 
             both = np.concatenate([real[:, index], generated[:, index]])
             low, high = float(both.min()), float(both.max())
             bins = np.linspace(low, high if high > low else low + 1.0, 25)
-            axes.hist(real[:, index], bins, density=True, color=style.REAL, alpha=0.35, label="data")
+            if len(real):
+                axes.hist(real[:, index], bins, density=True, color=style.REAL, alpha=0.35, label="data")
             axes.hist(
                 generated[:, index], bins, density=True, histtype="step", color=style.GENERATED, lw=1.3, label="samples"
             )

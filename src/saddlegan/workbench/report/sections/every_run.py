@@ -43,6 +43,8 @@ def samples(scene: Scene) -> Section:
             png = sheet_png(to_pictures(shown, shape, value_range))
             alt, words = f"A sheet of {len(shown)} generated pictures.", "Not chosen: the first that came. "
         body = html.figure(png, alt=alt, caption=f"{words}Values beyond black and white are clipped for display.")
+    elif generated.shape[1] == 1:
+        body = _marginals(scene, np.asarray(thin(real)) if len(real) else real, generated)
     else:
         names = scene.run.config.data.columns
         points, made, labels = _plane(real if len(real) else generated, generated, names)
@@ -61,25 +63,19 @@ def samples(scene: Scene) -> Section:
 def _marginals(scene: Scene, real: np.ndarray, generated: np.ndarray) -> Markup:
     spec = scene.run.config.data
     shown = min(figures.MARGINALS, len(spec.names()))
+    every = "Every column by itself" if len(spec.names()) > 1 else "The distributions"
     more = f", the first {shown} of {len(spec.names())}" if shown < len(spec.names()) else ""
     return html.figure(
         figures.marginals(spec.in_own_units(real), spec.in_own_units(generated), spec.names()),
         alt=f"Small histograms of the columns {', '.join(spec.names()[:shown])}: data filled, samples as an outline.",
-        caption=f"Every column by itself{more}, in the table's own units.",
+        caption=f"{every}{more}, in the data's own units.",
     )
 
 
 def _plane(
     real: np.ndarray, generated: np.ndarray, names: Sequence[str] | None
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, str]]:
-    """Two coordinates to look at: the data's own if they have two, else their leading principal components."""
-    if real.shape[1] == 1:
-        spread = 0.2 * (float(real.std()) or 1.0)
-        return (
-            _lifted(real, spread),
-            _lifted(generated, spread),
-            ((names or ["x1"])[0], "random height, for sight only"),
-        )
+    """Two coordinates to look at: the data's own if there are two, else their leading principal components."""
     if real.shape[1] == 2:
         first, second = names or ("x1", "x2")
         return np.asarray(real), generated, (first, second)
@@ -87,10 +83,6 @@ def _plane(
     moment = second_moment(thinned, center=True)
     axes, mean = moment.eigenpairs(2).vectors.numpy().T, moment.mean.numpy()
     return (thinned - mean) @ axes, (generated - mean) @ axes, ("first component", "second component")
-
-
-def _lifted(X: np.ndarray, spread: float) -> np.ndarray:
-    return np.concatenate([X, spread * np.random.default_rng(0).standard_normal((len(X), 1))], axis=1)
 
 
 def components(scene: Scene) -> Section | None:

@@ -57,7 +57,11 @@ def _said(found: Diagnosis, faults: list[str], *, solved: bool) -> list[tuple[st
     figures = found.findings
     said: list[tuple[str, str]] = []
     for name in faults:
-        said.append((IN_WORDS.get(name, f"Found: {name}.").format(**_percentages(figures)), "bad"))
+        words = IN_WORDS.get(name, f"Found: {name}.").format(**_percentages(figures))
+        if solved:  # no training would change it: the advice is not for this model
+            found_so = words.partition(". ")[0].rstrip(".")
+            words = f"{found_so}. It was solved, not trained: see below what such a model cannot do."
+        said.append((words, "bad"))
     apart = figures["energy distance / its noise"]
     if not faults and apart > TOLD_APART:
         words = (
