@@ -4,6 +4,7 @@ Run it: python examples/own_pair_certified.py [folder]
 
 The same from a shell, in the folder of this file, with samples in x.npy:
 
+    saddlegan diagnose own_pair_certified:make_game --data x.npy --report diagnosis.html
     saddlegan certify own_pair_certified:make_game --data x.npy --out runs/mine
     saddlegan sample runs/mine --import own_pair_certified -n 100 --out samples.npy
 """

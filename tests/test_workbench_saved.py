@@ -107,6 +107,12 @@ def test_own_classes_are_imported_only_when_named(tmp_path: Path) -> None:
             [sys.executable, "-c", code, *words], cwd=place, env=env, capture_output=True, text=True, check=False
         )
 
+    looked = call("diagnose", "mine:make_game", "--data", "x.npy", "--report", "page.html", "--json")
+    assert looked.returncode == 0, looked.stderr
+    assert json.loads(looked.stdout)["findings"]["response to the latent"] > 0.5
+    assert "<td>" in (place / "page.html").read_text()
+    assert not (place / "runs").exists()
+    assert "page.html exists" in call("diagnose", "mine:make_game", "--data", "x.npy", "--out", "page.html").stderr
     made = call("certify", "mine:make_game", "--data", "x.npy", "--out", "run", *FAST)
     assert made.returncode == 0, made.stderr
     assert "Nash" in made.stdout
@@ -116,6 +122,27 @@ def test_own_classes_are_imported_only_when_named(tmp_path: Path) -> None:
     assert "--import mine" in refused.stderr
     assert call("sample", "run", "-n", "3", "--out", "y.npy", "--import", "mine").returncode == 0
     assert np.load(place / "y.npy").shape == (3, 2)
+
+
+def test_a_diagnosis_says_in_words_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Oracle: `certify.diagnose` on the pair itself; G makes one point."""
+    game, X = pair(), np.random.default_rng(0).standard_normal((200, 2)).astype("float32")
+    with torch.no_grad():
+        next(game.G.parameters()).zero_()
+    saddlegan.save(tmp_path / "dead", game, X=X)
+    assert cli.run(["diagnose", str(tmp_path / "dead")]) == 0
+    assert capsys.readouterr().out.startswith("All samples are one and the same")
+    assert cli.run(["diagnose", str(tmp_path / "dead"), "--json"]) == 0
+    expected = certify.diagnose(game, torch.from_numpy(X))
+    assert json.loads(capsys.readouterr().out)["findings"] == pytest.approx(dict(expected.findings))
+
+
+def test_a_pair_and_its_data_are_named_together(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("certify", "diagnose"):
+        assert cli.run([command, "mine:make_game"]) == 2
+        assert "`--data` is missing" in capsys.readouterr().err
+        assert cli.run([command, "mine", "--data", "ring"]) == 2
+        assert "`--data` belongs to MODULE:FUNCTION" in capsys.readouterr().err
 
 
 def test_the_example_runs(tmp_path: Path) -> None:

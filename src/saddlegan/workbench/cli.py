@@ -22,7 +22,19 @@ from saddlegan.workbench.commands._call import Call, Outcome, registered
 from saddlegan.workbench.terminal import console, messages
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-COMMANDS = ("data", "fit", "certify", "train", "sample", "measure", "reproduce", "compare", "explore", "report")
+COMMANDS = (
+    "data",
+    "fit",
+    "certify",
+    "diagnose",
+    "train",
+    "sample",
+    "measure",
+    "reproduce",
+    "compare",
+    "explore",
+    "report",
+)
 
 
 def _show_version(wanted: bool) -> None:

@@ -22,6 +22,8 @@ DataArgument = Annotated[
     str, typer.Argument(metavar="DATA", help="Built-in name, folder of images, or .npy/.npz/.csv/.tsv/.parquet file.")
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+PairArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or MODULE:FUNCTION that makes a Game.")]
+PairDataOption = Annotated[str | None, typer.Option("--data", help="With MODULE:FUNCTION: the real samples.")]
 ImportOption = Annotated[
     list[str] | None, typer.Option("--import", help="Module with the run's own classes; repeat it for more.")
 ]
@@ -119,6 +121,32 @@ def check_new(out: Path, *, overwrite: bool) -> None:
     """
     if not overwrite and out.is_dir() and any(out.iterdir()):
         raise RunError(f"`out` must be a new folder, but {out} exists; choose another path or pass --overwrite")
+
+
+def names_game(words: str) -> bool:
+    """Whether words name MODULE:FUNCTION and no folder or file that is there."""
+    module, mark, function = words.partition(":")
+    path = [*module.split("."), function]
+    return bool(mark) and all(part.isidentifier() for part in path) and not Path(words).exists()
+
+
+def check_pair(words: str, data: str | None) -> bool:
+    """Whether a pair is named MODULE:FUNCTION, with its data; else it must be a run, which knows its own.
+
+    Raises:
+        InputError: the one without data, or the other with them.
+        RunError: no folder, or one without a sound config.json.
+        DataError: data that are not there.
+    """
+    if not names_game(words):
+        if data is not None:
+            raise InputError("`data` belongs to MODULE:FUNCTION; a run folder knows its data")
+        check_run(Path(words))
+        return False
+    if data is None:
+        raise InputError(f"`data` is missing: the real samples that {words} plays on")
+    check_source(data)
+    return True
 
 
 def check_run(path: Path) -> None:

@@ -17,7 +17,7 @@ NORMS = ("sobolev", "l2", "parameters")
 
 
 def certify(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or MODULE:FUNCTION that makes a Game.")],
+    run: options.PairArgument,
     lam: Annotated[
         list[float] | None,
         typer.Option("--lam", min=0, help="Proximal weight to judge at; repeat it for more [0.1 1 10]."),
@@ -40,7 +40,7 @@ def certify(
     batch_size: Annotated[int, typer.Option("--batch-size", min=2, help="Samples a step.")] = 64,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="Change of the output a step.")] = 0.1,
     seed: options.SeedOption = 0,
-    data: Annotated[str | None, typer.Option("--data", help="With MODULE:FUNCTION: the real samples.")] = None,
+    data: options.PairDataOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="With MODULE:FUNCTION: the run folder to make [runs/FUNCTION].")
     ] = None,
@@ -58,14 +58,9 @@ def certify(
     if objective is not None:
         options.check_objective(objective)
     folder = Path(run)
-    module, mark, function = run.partition(":")
-    is_game = bool(mark) and not folder.exists()
-    if is_game and (data is None or not module or not function):
-        raise InputError(f"`{run}` needs --data, the real samples; a game is named MODULE:FUNCTION")
-    if not is_game:
-        if data is not None or out is not None:
-            raise InputError("--data and --out belong to MODULE:FUNCTION; a run folder knows its data")
-        options.check_run(folder)
+    own = options.check_pair(run, data)
+    if out is not None and not own:
+        raise InputError("`out` belongs to MODULE:FUNCTION; a run folder is judged where it is")
     from saddlegan.certify import Norm, Search
     from saddlegan.workbench import saved
     from saddlegan.workbench.commands import _judge
@@ -76,8 +71,8 @@ def certify(
 
     search = Search(steps=steps, restarts=restarts, batch_size=batch_size, learning_rate=learning_rate)
     saved.import_modules(import_ or [])
-    if is_game:
-        folder = Path("runs") / function if out is None else out
+    if own:
+        folder = Path("runs") / run.partition(":")[2] if out is None else out
         check_destination(folder, overwrite=overwrite)
         saved.save(folder, saved.game_from(run), data=data, overwrite=overwrite)
     opened = runs.load(folder)

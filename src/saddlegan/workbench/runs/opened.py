@@ -13,6 +13,7 @@ import torch
 
 from saddlegan.errors import RunError
 from saddlegan.game import Game, PathNormPenalty, SecondMomentPenalty
+from saddlegan.modules import clone
 from saddlegan.networks import TwoLayerDiscriminator
 from saddlegan.results import Solution
 from saddlegan.workbench.data import sources
@@ -90,19 +91,37 @@ class OpenRun:
         Raises:
             RunError: the generator makes samples of another length.
         """
-        config, (n, d) = self.run.config, X.shape
-        with torch.no_grad():
-            shape = game.G(game.sample_latent(2, torch.Generator().manual_seed(0))).shape[1:]
-        if d != math.prod(shape):
-            raise RunError(f"the generator of {self.run.path} makes samples of length {math.prod(shape)}, its data {d}")
-        rows = torch.from_numpy(np.array(X))
+        config = self.run.config
+        rows = np.array(X)
         if config.sample_scale != 1.0 or config.sample_offset != 0.0:
-            rows = (rows.double() - config.sample_offset) / config.sample_scale
-        return rows.reshape(n, *shape)
+            rows = (rows.astype(np.float64) - config.sample_offset) / config.sample_scale
+        return shaped(game, rows, of=str(self.run.path))
 
     def sample(self, n: int, *, seed: int = 0) -> np.ndarray:
         """Draw n samples (n, d) in data units."""
         return self.run.sample(n, seed)
+
+
+def shaped(game: Game, X: np.ndarray, *, of: str) -> torch.Tensor:
+    """Rows (n, d) in the shape of the generator's samples.
+
+    Args:
+        game: whose generator it is.
+        X: the rows, in its units.
+        of: what the generator belongs to, for a message.
+
+    Raises:
+        RunError: the generator makes samples of another length.
+    """
+    with torch.no_grad():  # a copy: batch statistics of the pair stay as they are
+        shape = (
+            game.replace(G=clone(game.G).eval())
+            .generate(game.sample_latent(2, torch.Generator().manual_seed(0)))
+            .shape[1:]
+        )
+    if X.shape[1] != math.prod(shape):
+        raise RunError(f"the generator of {of} makes samples of length {math.prod(shape)}, its data {X.shape[1]}")
+    return torch.from_numpy(np.array(X)).reshape(len(X), *shape)
 
 
 def data_of(run: Run) -> Data:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from saddlegan import certify
 from saddlegan.certify import Diagnosis
-from saddlegan.errors import InputError, SaddleganError
+from saddlegan.errors import SaddleganError
 from saddlegan.modules import like
 from saddlegan.workbench.report import html
 from saddlegan.workbench.report.scene import Scene, Section, thin
@@ -17,6 +19,8 @@ from saddlegan.workbench.runs.opened import OpenRun
 LEAST = 32  # rows that a diagnosis needs
 MOST_ELEMENTS = 1 << 21  # numbers of the rows that it may look at: distances between larger ones take minutes
 TOLD_APART = 5.0  # times its noise: an energy distance that is no accident
+
+ONE_POINT = "All samples are one point, as they must be: a linear discriminator sees means only."
 
 # what a solved generator is told of: its gradients vanish by right, and nobody trains it
 OF_SAMPLES = ("dead generator", "ignored latent", "collapsed", "missing modes", "far from the data", "memorising")
@@ -28,29 +32,32 @@ def findings(scene: Scene) -> Section | None:
     if scene.data is None or scene.run.config.discriminator is None or len(scene.data.X) < LEAST:
         return None
     if solved and scene.run.config.model == "linear":
-        words = "All samples are one point, as they must be: a linear discriminator sees means only."
-        return Section("findings", "In short", html.findings([(words, "bad")]), {"faults": ["one point"]})
+        return Section("findings", "In short", html.findings([(ONE_POINT, "bad")]), {"faults": ["one point"]})
     try:
-        found = _diagnose(scene)
+        found = of_run(OpenRun(scene.run), scene.data.X, seed=scene.seed)
     except (SaddleganError, RuntimeError, ValueError) as error:  # whatever a network of somebody else's raises
         words = f"The pair could not be diagnosed: {error}"
         return Section("findings", "In short", html.text(words), {"error": str(error)})
-    faults = [name for name in found.faults if not solved or name in OF_SAMPLES]
-    return Section(
-        "findings",
-        "In short",
-        html.findings(_said(found, faults, solved=solved)),
-        {"faults": faults, "findings": dict(found.findings)},
-    )
+    faults, said = in_words(found, solved=solved)
+    return Section("findings", "In short", html.findings(said), {"faults": faults, "findings": dict(found.findings)})
 
 
-def _diagnose(scene: Scene) -> Diagnosis:
-    opened = OpenRun(scene.run)
+def of_run(opened: OpenRun, X: np.ndarray, *, seed: int) -> Diagnosis:
+    """Diagnose a run's pair on as many rows (n, d) of its data as distances can be taken between."""
     game = opened.game
-    if scene.data is None:
-        raise InputError("there are no data to compare with")
-    rows = opened.in_units_of(game, thin(scene.data.X, MOST_ELEMENTS))
-    return certify.diagnose(game, rows.to(like(game.G).dtype), random_state=scene.seed)
+    rows = opened.in_units_of(game, thin(X, MOST_ELEMENTS))
+    return certify.diagnose(game, rows.to(like(game.G).dtype), random_state=seed)
+
+
+def in_words(found: Diagnosis, *, solved: bool) -> tuple[list[str], list[tuple[str, str]]]:
+    """The faults that hold, and sentences in the words of the command line with how bad each is.
+
+    Args:
+        found: the diagnosis.
+        solved: whether the pair was solved: it stands still by right, and nobody trains it.
+    """
+    faults = [name for name in found.faults if not solved or name in OF_SAMPLES]
+    return faults, _said(found, faults, solved=solved)
 
 
 def _said(found: Diagnosis, faults: list[str], *, solved: bool) -> list[tuple[str, str]]:
