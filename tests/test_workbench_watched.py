@@ -184,6 +184,19 @@ def test_a_loss_that_is_not_zero_sum_is_measured_by_its_twin_and_says_so(
     assert runs.Run.open(tmp_path / "run").metrics() == runs.Run.open(tmp_path / "named").metrics()
 
 
+def test_a_piecewise_linear_discriminator_is_judged_in_a_norm_that_sees_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a warning, which is an error here; a norm that was asked for stays."""
+    quick = ["--steps", "2", "--certify-every", "2", "--certify-steps", "2", "--set", "activation=leaky-relu"]
+    assert cli.run([*LINE, *quick, "--out", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out.startswith("the discriminator is piecewise linear")
+    assert runs.Run.open(tmp_path / "run").config.options["norm"] == "l2"
+    assert "(l2 distance)" in (tmp_path / "run" / "report.html").read_text()
+    assert cli.run([*LINE, *quick, "--norm", "parameters", "--out", str(tmp_path / "asked")]) == 0
+    assert runs.Run.open(tmp_path / "asked").config.options["norm"] == "parameters"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -77,6 +77,7 @@ def train(
     options.check_new(out, overwrite=overwrite)
     options.check_source(source)
 
+    from saddlegan.workbench.commands._judge import norm_for
     from saddlegan.workbench.data import sources, synthetic
     from saddlegan.workbench.runs import folder as runs
     from saddlegan.workbench.training.session import Session, config_of
@@ -93,6 +94,11 @@ def train(
     recipe = make_recipe(**{**defaults, "seed": seed, **chosen})
     callbacks = _callbacks(stop_when)
     session = Session(recipe, data)
+    if recipe.certify_every and recipe.rule != "proximal" and "norm" not in chosen:  # the norm of certificates alone
+        norm, said = norm_for(session.discriminators()[0], None)
+        if said:
+            console.say(said)
+            session = Session(recipe.model_copy(update={"norm": norm}), data)
     watched = _watched(session, data)
     resolved = {} if n_samples is None else {"n_samples": n_samples}
     line = call.line(source=source, rule=rule, seed=seed, **resolved, out=out)
