@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from begun import begun
 from saddlegan.errors import CheckpointError
 from saddlegan.workbench.data import sources
 from saddlegan.workbench.runs import folder as runs
@@ -56,7 +57,7 @@ def train(rule: str, folder: Path) -> None:
                 raise
     else:
         config = config_of(session, data, command_line="")
-        run = runs.start(folder, config, generator=session.generators()[0], discriminator=session.discriminators()[0])
+        run = begun(folder, config, generator=session.generators()[0], discriminator=session.discriminators()[0])
     loop.train(session, run, data, fingerprint=loop.fingerprint(run))
 
 

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from PIL import Image
 
 import saddlegan
+from begun import begun
 from browser import Page, Tab, find_chromium, open_page
 from saddlegan.certify import GradientNorms
 from saddlegan.errors import InputError, RunError
@@ -55,7 +56,7 @@ def trained(tmp_path: Path) -> runs.Run:
         command="train", model="primal-dual", objective="vanilla", data=data.spec, latent=LatentSpec(size=4),
         generator=players.network_spec(G), discriminator=players.network_spec(D),
     )  # fmt: skip
-    return runs.start(tmp_path / "trained", config, generator=G, discriminator=D)
+    return begun(tmp_path / "trained", config, generator=G, discriminator=D)
 
 
 def test_pictures_are_scaled_clipped_and_tiled() -> None:
@@ -223,7 +224,7 @@ def test_samples_that_are_all_alike_are_said_on_top(weight: float, fault: str, w
     with torch.no_grad():
         G.get_parameter("weight").mul_(weight)
     config = made.config.model_copy(update={"command": "train", "model": "primal-dual"})
-    run = runs.start(tmp_path / "alike", config, generator=G, discriminator=made.load_discriminator())
+    run = begun(tmp_path / "alike", config, generator=G, discriminator=made.load_discriminator())
     page = report.write(run).read_text()
     assert fault in data_of(run, "findings")["faults"]
     assert page.index(words) < page.index('<section id="samples"')

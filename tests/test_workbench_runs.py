@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+from begun import begun
 from saddlegan.errors import InputError, InputTypeError, RunError
 from saddlegan.networks import (
     MLP,
@@ -50,7 +51,7 @@ def pair(rng: torch.Generator) -> tuple[LinearGenerator, TwoLayerDiscriminator]:
 
 def make_run(path: Path, rng: torch.Generator, *, overwrite: bool = False) -> runs.Run:
     G, D = pair(rng)
-    return runs.start(path, config_for(G, D), generator=G, discriminator=D, overwrite=overwrite)
+    return begun(path, config_for(G, D), generator=G, discriminator=D, overwrite=overwrite)
 
 
 def everything_under(folder: Path) -> list[str]:
@@ -151,7 +152,7 @@ def test_a_run_round_trips(tmp_path: Path, rng: torch.Generator) -> None:
 def test_sampling_is_deterministic_and_in_data_units(tmp_path: Path, rng: torch.Generator) -> None:
     G, _ = pair(rng)
     config = config_for(G, None).model_copy(update={"sample_scale": 3.0, "sample_offset": 2.0})
-    run = runs.start(tmp_path / "run", config, generator=G, discriminator=None)
+    run = begun(tmp_path / "run", config, generator=G, discriminator=None)
     z = torch.randn(5000, 2, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
     np.testing.assert_allclose(run.sample(5000, 7), 3.0 * G(z).detach().numpy() + 2.0, rtol=1e-13)
     assert np.array_equal(run.sample(50, 7), run.sample(50, 7))
@@ -359,13 +360,13 @@ def test_weights_that_are_not_finite_are_neither_loaded_nor_sampled(
     G, D = pair(rng)
     with torch.no_grad():
         G.weight[0, 1] = value
-    runs.start(tmp_path / "run", config_for(G, D), generator=G, discriminator=D)
+    begun(tmp_path / "run", config_for(G, D), generator=G, discriminator=D)
     assert cli.run(["sample", str(tmp_path / "run"), "-n", "5", "--out", str(tmp_path / "x.csv")]) == 2
     assert "NaN or infinite, in 'weight'" in capsys.readouterr().err
     assert not (tmp_path / "x.csv").exists()
     with torch.no_grad():
         G.weight.fill_(1e308)  # finite itself, but not what it makes
-    run = runs.start(tmp_path / "far", config_for(G, D), generator=G, discriminator=D)
+    run = begun(tmp_path / "far", config_for(G, D), generator=G, discriminator=D)
     with pytest.raises(RunError, match="makes samples that are NaN or infinite"):
         run.sample(100, 0)
 

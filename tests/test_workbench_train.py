@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from begun import begun
 from kill_and_resume import session_for
 from saddlegan import train
 from saddlegan.errors import CheckpointError, InputError
@@ -34,7 +35,7 @@ SMALL = ["--set", "hidden=8", "--batch", "16", "--set", "points=8", "--n-samples
 
 def small_run(path: Path, rule: str = "primal-dual") -> tuple[Session, runs.Run, sources.Data]:
     session, data = session_for(rule)
-    run = runs.start(
+    run = begun(
         path,
         config_of(session, data, command_line=""),
         generator=session.generators()[0],
@@ -111,7 +112,7 @@ def test_a_curve_has_ten_points_and_starts_at_step_0(steps: int, every: int, tmp
     data = sources.load("ring", n_samples=200)
     recipe = make_recipe(rule="primal-dual", steps=steps, metrics_every=every, hidden=(8,), batch=16, points=8)
     session = Session(recipe, data)
-    run = runs.start(
+    run = begun(
         tmp_path / "run",
         config_of(session, data, command_line=""),
         generator=session.generators()[0],
@@ -436,7 +437,7 @@ def test_images_train_with_the_convolutional_pair(tmp_path: Path) -> None:
 
 
 def test_few_modes_take_the_narrow_pair() -> None:
-    wide = Recipe().hidden
+    wide = Recipe.model_validate({}).hidden
     assert defaults_for(sources.load("grid", n_samples=50), "primal-dual").get("hidden", wide) == wide
     ring = sources.load("ring", n_samples=50)
     assert max(defaults_for(ring, "primal-dual")["hidden"]) < max(wide)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from begun import begun
 from saddlegan import Certificate, Game, Status, certify
 from saddlegan.certify import _watch
 from saddlegan.results import Step
@@ -46,7 +47,7 @@ def _start(path: Path, **changed: object) -> tuple[Session, runs.Run, sources.Da
     data = sources.load("ring", n_samples=200)
     session = Session(make_recipe(**{**OPTIONS, **changed}), data)
     G, D = session.generators()[0], session.discriminators()[0]
-    return session, runs.start(path, config_of(session, data, command_line=""), generator=G, discriminator=D), data
+    return session, begun(path, config_of(session, data, command_line=""), generator=G, discriminator=D), data
 
 
 def _train(session: Session, run: runs.Run, data: sources.Data) -> loop.Ending:

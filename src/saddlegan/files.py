@@ -31,10 +31,15 @@ def write(path: Path, *parts: bytes) -> Path:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    with contextlib.suppress(OSError):  # the name itself, where the system lets a folder be opened
-        descriptor = os.open(path.parent, os.O_RDONLY)
+    sync(path.parent)
+    return path
+
+
+def sync(folder: Path) -> None:
+    """Make the names in a folder durable, where the system allows a folder to be opened."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    return path

@@ -212,12 +212,15 @@ def _signs(like: Tensor, *, seed: int) -> Tensor:
 def perturbed(module: nn.Module, size: float, generator: torch.Generator, *, units: Units) -> nn.Module:
     """Copy whose trainable parameters carry Gaussian noise of `size` times their root mean square, or unit step."""
     twin = clone(module)
-    steps = units.steps(module)
+    parameters = trainable(twin)
+    sizes = [float(parameter.detach().square().mean().sqrt()) for parameter in parameters]
+    if not all(sizes):
+        sizes = [own or step for own, step in zip(sizes, units.steps(module), strict=True)]
     with torch.no_grad():
-        for parameter, step in zip(trainable(twin), steps, strict=True):
+        for parameter, own in zip(parameters, sizes, strict=True):
             # drawn on the CPU: one seed gives the same starts on every device
             noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype).to(parameter.device)
-            parameter += size * (float(parameter.square().mean().sqrt()) or step) * noise
+            parameter += size * own * noise
     return twin
 
 

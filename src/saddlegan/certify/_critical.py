@@ -81,6 +81,7 @@ def critical_lambda(
             if any(0 < lam < math.inf for lam in ladder):
                 warn_if_piecewise_linear(game.D, norm)
             arena = prepared.arena()
+            arena.planned = 1 + len(ladder) - len(certificates)
             discriminator = arena.discriminator()
             known: list[nn.Module] = []
             with warnings.catch_warnings():

@@ -135,8 +135,7 @@ class SamplesDisplay:
             random_state: of the choice of rows and of the samples.
         """
         check_is_fitted(estimator)
-        names = [str(name) for name in X.columns] if hasattr(X, "columns") else None
-        rows = np.asarray(X, dtype=np.float64).reshape(len(X), -1)
+        rows, names = _rows(X)
         shown = min(64 if image_shape is not None else POINTS, len(rows))
         seed = checks.generator(random_state).initial_seed() % 2**32
         chosen = np.sort(np.random.default_rng(seed).choice(len(rows), shown, replace=False))
@@ -181,6 +180,12 @@ class SamplesDisplay:
         mean = self.real.mean(0)
         axes = np.linalg.svd(self.real - mean, full_matrices=False)[2][:2].T
         return (self.real - mean) @ axes, (self.generated - mean) @ axes, ("first component", "second component")
+
+
+def _rows(X: Any) -> tuple[np.ndarray, list[str] | None]:
+    """The data as (n, d), and the columns' names where they have some."""
+    names = [str(name) for name in X.columns] if hasattr(X, "columns") else None
+    return np.asarray(X, dtype=np.float64).reshape(len(X), -1), names
 
 
 def _sheet(rows: np.ndarray, image_shape: tuple[int, ...], real: np.ndarray) -> np.ndarray:
@@ -243,8 +248,7 @@ class ComponentsDisplay:
         check_is_fitted(estimator)
         if np.size(getattr(estimator, "components_", ())) == 0:
             raise InputError(f"`estimator` must have `components_`, as QuadraticWGAN has; got {estimator!r}")
-        names = [str(name) for name in X.columns] if hasattr(X, "columns") else None
-        rows = np.asarray(X, dtype=np.float64).reshape(len(X), -1)
+        rows, names = _rows(X)
         components = np.asarray(estimator.components_, dtype=np.float64)[:8].copy()
         if image_shape is None:  # a column of large numbers would hide all others
             kept = np.sqrt(np.clip(np.asarray(estimator.eigenvalues_)[: len(components)] - estimator.beta_, 0.0, None))

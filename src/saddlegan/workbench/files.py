@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from saddlegan.errors import RunError
+from saddlegan.files import sync as sync_folder
 from saddlegan.workbench import locks
 
 LOCK = ".lock"  # in a folder that is being written
@@ -56,7 +57,7 @@ def atomic(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
                     os.fsync(file.fileno())
             partial.replace(path)
         if sync:
-            _sync(path.parent)
+            sync_folder(path.parent)
 
 
 def write_atomic(path: Path, content: bytes) -> Path:
@@ -156,16 +157,6 @@ def _exchange(first: Path, second: Path) -> bool:
         return False
     names = os.fsencode(first), os.fsencode(second)
     return renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], ctypes.c_uint(RENAME_EXCHANGE)) == 0
-
-
-def _sync(folder: Path) -> None:
-    """Make a new name itself durable, where the system allows a folder to be opened."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -10,9 +10,10 @@ import numpy as np
 
 from saddlegan import checks
 from saddlegan.certify._spectrum import Spectrum, summarise
+from saddlegan.certify.exact._base import certificate
 from saddlegan.certify.exact._gaussian import Array, GaussianValues, Pair
 from saddlegan.errors import InputError
-from saddlegan.results import Certificate, Status
+from saddlegan.results import Certificate
 
 
 class GaussianW2Game(GaussianValues):
@@ -235,5 +236,4 @@ def _certificate(
     """`most` bounds the generator's gain where that is not exact; the discriminator's always is."""
     most = generator if bound == "exact" and math.isinf(most) else most
     upper = max(most, 0.0) + max(discriminator, 0.0) + stats["tolerance"]
-    gap = generator + discriminator
-    return Certificate(kind, gap, generator, discriminator, bound, verdict, 0.0, Status.OPTIMAL, stats, upper)
+    return certificate(kind, generator, discriminator, bound, verdict, stats, upper=upper)

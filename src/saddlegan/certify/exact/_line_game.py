@@ -10,8 +10,9 @@ from scipy.special import erf, ndtr
 
 from saddlegan import checks
 from saddlegan.certify._spectrum import Spectrum, summarise
+from saddlegan.certify.exact._base import certificate
 from saddlegan.errors import InputError
-from saddlegan.results import Certificate, Status
+from saddlegan.results import Certificate
 
 GRID = 4001  # points of the quadrature on each side of the critic's kink
 
@@ -211,7 +212,7 @@ class GaussianWGAN:
     def _certificate(self, kind: str, gain: float, bound: Any, verdict: Any, stats: dict[str, Any]) -> Certificate:
         # the critic of a pair is optimal by construction: the discriminator gains nothing
         upper = max(gain, 0.0) + self.tolerance if bound == "exact" else math.inf
-        return Certificate(kind, gain, gain, 0.0, bound, verdict, 0.0, Status.OPTIMAL, stats, upper)
+        return certificate(kind, gain, 0.0, bound, verdict, stats, upper=upper)
 
     def _search(self, own: tuple[float, float], value: float, lam: float) -> tuple[float, float, tuple[float, float]]:
         """The generator of least V_lam on a grid that narrows around the best so far: (gain, error, generator)."""

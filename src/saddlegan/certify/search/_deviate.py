@@ -277,7 +277,8 @@ class Arena:
         found = search(self._starts(self.trainable_G, discriminator=False), self._held)
         # what was found at a smaller lambda is a deviation at a larger one: gains do not fall for want of luck
         player = frozen(max([found.player, *known], key=lambda G: scores(G)[0]))
-        if self.domain is not None and min(scores(player)) < 0.5 * scores(player)[0]:
+        reached, alone = scores(player)
+        if self.domain is not None and 0 < reached and alone < 0.5 * reached:
             # what was found gains in the box only: a generator that goes there by itself may gain as well
             again = search([player.requires_grad_(True), self.trainable_G], lambda G: G)
             player = frozen(max([player, again.player], key=lambda G: min(scores(G))))
@@ -298,7 +299,7 @@ class Arena:
         Args:
             lam: weight of the proximal term, finite.
             norm: its distance.
-            known: further generators to try, such as those found at a smaller lam; with them one start is enough.
+            known: further generators to try, such as those found at a smaller lam.
             cautious: search the inner maximum on the very sample on which the generator is scored. One that fits its
                 sample is too large rather than too small, so that no gain is exaggerated by an inner discriminator
                 that failed to generalise: right for verdicts. Otherwise it is searched, chosen and measured on

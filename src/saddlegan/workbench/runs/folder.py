@@ -3,7 +3,7 @@
     config.json  generator.safetensors  discriminator.safetensors  metrics.jsonl  certificate.json
     samples.png  report.html  report.json        and checkpoint/ while training
 
-`create` stages a complete run beside its destination and renames it into place. `start` does the same with the first
+`create` stages a complete run beside its destination and renames it into place. `begin` does the same with the first
 files of a long training and hands back the `Run`, which then grows: every later file is replaced atomically, and
 metrics are appended line by line. Who writes more than one file holds the run's lock, `Run.writing`.
 """
@@ -303,7 +303,7 @@ def begin(
     discriminator: nn.Module | None,
     overwrite: bool = False,
 ) -> Iterator[Run]:
-    """Create a run at once, as `start` does, and hold its lock until the block ends: nobody can step in between.
+    """Create a run with its config and first players, and hold its lock until the block ends.
 
     Args:
         path: the run folder to make.
@@ -362,33 +362,6 @@ def _staged(
             raise
         if held is not None:
             held.push(stack.pop_all())
-
-
-def start(
-    path: str | Path,
-    config: RunConfig,
-    *,
-    generator: nn.Module,
-    discriminator: nn.Module | None,
-    overwrite: bool = False,
-) -> Run:
-    """Create a run with its config and players at once, and hand it back to be filled while training goes on.
-
-    Args:
-        path: the run folder to make.
-        config: what becomes `config.json`.
-        generator: G at the start.
-        discriminator: D at the start, or None.
-        overwrite: replace an existing saddlegan run.
-
-    Returns:
-        The run, at its final place.
-
-    Raises:
-        RunError: `path` exists, or cannot be written.
-    """
-    with begin(path, config, generator=generator, discriminator=discriminator, overwrite=overwrite) as run:
-        return run
 
 
 def check_destination(path: str | Path, *, overwrite: bool) -> Path:
