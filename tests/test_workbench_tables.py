@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -86,13 +88,35 @@ def test_what_cannot_be_chosen_is_named(flowers) -> None:
         sources.load(path, table=TableOptions(drop=("color",)))
     with pytest.raises(DataError, match="leaves no column"):
         sources.load(path, table=TableOptions(columns=("weight",), drop=("weight",)))
-    with pytest.raises(DataError, match="one_hot makes a column of each of its words"):
+    with pytest.raises(DataError, match="`one_hot` makes a column of each of its words"):
         sources.load(path)
     with pytest.raises(InputError, match="is no table"):
         sources.load("ring", table=TableOptions(standardise=True))
     np.save(path.with_name("images.npy"), np.zeros((4, 2, 2)))
     with pytest.raises(DataError, match="for tables only"):
         sources.load(path.with_name("images.npy"), table=TableOptions(standardise=True))
+
+
+def test_options_of_tables_on_the_command_line(flowers, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, frame = flowers
+    made = ["fit", str(path), "--n-latent", "2", "--out", str(tmp_path / "run")]
+    assert cli.run(made) == 2
+    assert "leave it out with --drop colour, or `--one-hot` makes" in capsys.readouterr().err
+    assert cli.run([*made, "--one-hot", "--standardise"]) == 0
+    assert cli.run(["sample", str(tmp_path / "run"), "-n", "9", "--out", str(tmp_path / "s.csv")]) == 0
+    read = pd.read_csv(tmp_path / "s.csv")
+    assert list(read.columns) == list(frame.columns)
+    assert set(read["colour"]) <= {"red", "blue", "white"}
+    assert read["weight"].to_numpy().mean() > 300, "in the table's own units"
+    capsys.readouterr()
+    assert cli.run(["data", str(path), "--columns", 'weight,"length, cm"', "--standardise", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["columns"] == 2
+    assert found["total_variance"] == pytest.approx(2.0)
+    frame.assign(colour=7).to_csv(path, index=False)
+    assert cli.run(["data", str(path)]) == 0
+    assert "; --drop colour leaves it out" in capsys.readouterr().out
+    assert cli.run(["fit", "digits", "--progressive", "--drop", "a", "--out", str(tmp_path / "none")]) == 2
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
@@ -109,7 +133,7 @@ def test_a_constant_and_a_counting_column_are_pointed_out(ending: str, tmp_path:
 
 def test_a_table_of_unlike_columns_has_a_report_that_says_something(tmp_path: Path) -> None:
     """wine.csv's last column is a hundred times as wide as the others. Oracle: what the axes were asked to show."""
-    wine = load_wine(as_frame=True)
+    wine: Any = load_wine(as_frame=True)
     wine.data.to_csv(tmp_path / "wine.csv", index=False)
     assert cli.run(["fit", str(tmp_path / "wine.csv"), "--out", str(tmp_path / "run")]) == 0
     run = Run.open(tmp_path / "run")

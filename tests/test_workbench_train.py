@@ -315,6 +315,43 @@ def test_schedules_are_functions_of_the_step() -> None:
     assert make_recipe(noise_share=0.0, r1=2.0).r1_at(0) == 2.0
 
 
+def test_a_finished_run_goes_on_to_the_bits_of_a_longer_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Oracle: one run of all steps, whose schedules until then do not depend on the length."""
+    line = ["train", "ring", "--metrics-every", "2", "--checkpoint-every", "4", *SMALL, "--hold", "1"]
+    line += ["--noise-share", "0", "--average", "0.9"]
+    long, short = str(tmp_path / "long"), str(tmp_path / "short")
+    assert cli.run([*line, "--steps", "12", "--out", long]) == 0
+    assert cli.run([*line, "--steps", "6", "--out", short]) == 0
+    capsys.readouterr()
+    assert cli.run(["train", "--resume", short, "--steps", "5"]) == 2
+    assert "`--steps` must be at least 6" in capsys.readouterr().err
+    assert runs.Run.open(short).config.options["steps"] == 6
+    assert cli.run(["train", "--resume", short, "--steps", "12"]) == 0
+    assert "new length" not in capsys.readouterr().out
+    for name in ("generator.safetensors", "checkpoint/step-000000012.ckpt", "metrics.jsonl"):
+        assert (tmp_path / "short" / name).read_bytes() == (tmp_path / "long" / name).read_bytes()
+    config = runs.Run.open(short).config
+    assert config.options["steps"] == 12
+    assert config.command_line.endswith("--steps 12")
+    assert config.command_line.count(" && saddlegan train --resume ") == 1
+
+
+def test_schedules_that_follow_the_length_are_said_or_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the mixtures' recipe: the learning rate falls from a quarter of the steps on, and noise shrinks."""
+    out = str(tmp_path / "run")
+    assert cli.run(["train", "ring", "--steps", "6", "--checkpoint-every", "3", *SMALL, "--out", out]) == 0
+    assert cli.run(["train", "--resume", out, "--steps", "8", "--at", "3"]) == 2
+    said = capsys.readouterr().err
+    assert "is at step 3 of 6" in said
+    assert "learning rate, instance noise" in said
+    assert runs.Run.open(out).config.options["steps"] == 6
+    assert cli.run(["train", "--resume", out, "--steps", "8"]) == 0
+    assert "from here on the new length sets: learning rate, instance noise" in capsys.readouterr().out
+    assert runs.Run.open(out).metrics()[-1]["step"] == 8
+
+
 # the command
 
 

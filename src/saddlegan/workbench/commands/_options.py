@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -48,6 +49,18 @@ DecimalOption = Annotated[str | None, typer.Option("--decimal", help="Text files
 NaOption = Annotated[
     str | None, typer.Option("--na", help="Text files: further words for a missing value, commas between.")
 ]
+ColumnsOption = Annotated[
+    str | None, typer.Option("--columns", help="Tables: names of the columns to keep, in this order, commas between.")
+]
+DropOption = Annotated[
+    str | None, typer.Option("--drop", help="Tables: names of the columns to leave out, commas between.")
+]
+OneHotOption = Annotated[
+    bool, typer.Option("--one-hot", help="Tables: a column of 0 and 1 for each word of a column of words.")
+]
+StandardiseOption = Annotated[
+    bool, typer.Option("--standardise", help="Tables: every column to mean 0, sd 1; samples come in the table's units.")
+]
 
 
 class Choice:
@@ -79,8 +92,12 @@ def table_options(
     sep: str | None,
     decimal: str | None,
     na: str | None,
+    columns: str | None = None,
+    drop: str | None = None,
+    one_hot: bool = False,
+    standardise: bool = False,
 ) -> TableOptions:
-    """What the options for text files say.
+    """What the options for tables say.
 
     Raises:
         InputError: a decimal mark that is neither a point nor a comma.
@@ -90,8 +107,28 @@ def table_options(
     mark: Literal[".", ","] | None = None if decimal is None else "," if decimal == "," else "."
     if decimal not in (None, ".", ","):
         raise InputError(f"`--decimal` must be . or , got {decimal!r}")
-    words = () if na is None else tuple(word.strip() for word in na.split(","))
-    return TableOptions(header=header, index=index, sep=sep, decimal=mark, na=words)
+    return TableOptions(
+        header=header,
+        index=index,
+        sep=sep,
+        decimal=mark,
+        na=_words(na),
+        columns=_words(columns),
+        drop=_words(drop),
+        one_hot=one_hot,
+        standardise=standardise,
+    )
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    """Words with commas between; one that holds a comma stands in quotes, as in a .csv file.
+
+    Example:
+        >>> _words('weight, "length, cm"')
+        ('weight', 'length, cm')
+    """
+    rows = list(csv.reader([] if text is None else [text], skipinitialspace=True))
+    return tuple(word.strip() for word in rows[0]) if rows else ()
 
 
 def default_out(out: Path | None, source: str) -> Path:

@@ -9,7 +9,7 @@ import typer
 
 from saddlegan.workbench.commands import _options as options
 from saddlegan.workbench.commands._call import Outcome
-from saddlegan.workbench.terminal import console
+from saddlegan.workbench.terminal import console, messages
 
 SHOWN = 100
 
@@ -25,6 +25,10 @@ def data(
     sep: options.SepOption = None,
     decimal: options.DecimalOption = None,
     na: options.NaOption = None,
+    columns: options.ColumnsOption = None,
+    drop: options.DropOption = None,
+    one_hot: options.OneHotOption = False,
+    standardise: options.StandardiseOption = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="Also write the first rows: .png, .npy, .npz, .csv or .parquet.")
     ] = None,
@@ -38,7 +42,7 @@ def data(
         return Outcome({"sources": {name: entry.line for name, entry in synthetic.SOURCES.items()}})
     options.check_seed(seed)
     shape = options.parse_image_shape(image_shape)
-    table = options.table_options(header, index, sep, decimal, na)
+    table = options.table_options(header, index, sep, decimal, na, columns, drop, one_hot, standardise)
     if out is not None:
         options.check_ending(out, options.ENDINGS)
     options.check_source(source)
@@ -85,7 +89,7 @@ def data(
         rows.append(("modes", f"{len(found.centers)}, sd {found.sd:g}"))
     if found.skipped:
         rows.append(("skipped", f"{len(found.skipped)} unreadable: {', '.join(found.skipped[:3])}"))
-    rows += [("read", note) for note in found.notes]
+    rows += [("read", messages.in_flags(note, console.OF_TABLES)) for note in found.notes]
     console.facts(source, rows)
     if out is not None:
         with options.written(out, ".csv") as path:

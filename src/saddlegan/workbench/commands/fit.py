@@ -69,6 +69,10 @@ def fit(
     sep: options.SepOption = None,
     decimal: options.DecimalOption = None,
     na: options.NaOption = None,
+    columns: options.ColumnsOption = None,
+    drop: options.DropOption = None,
+    one_hot: options.OneHotOption = False,
+    standardise: options.StandardiseOption = False,
     n_samples: options.SamplesOption = None,
     image_shape: options.ImageShapeOption = None,
     skip_bad: options.SkipBadOption = False,
@@ -90,10 +94,12 @@ def fit(
     if "features" not in known and features != "none":
         raise InputError("`features` belongs to the quadratic model")
     shape = options.parse_image_shape(image_shape)
-    table = options.table_options(header, index, sep, decimal, na)
+    table = options.table_options(header, index, sep, decimal, na, columns, drop, one_hot, standardise)
     kind = parse_features(features)
     box = options.parse_crop(crop)
     if model == PROGRESSIVE:
+        if table != type(table)():
+            raise InputError("`header`, `columns` and the other options of tables do not belong to --progressive")
         from saddlegan.workbench.commands._progressive import fit_progressive
 
         return fit_progressive(

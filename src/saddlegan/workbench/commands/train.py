@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from saddlegan.workbench.data.sources import Data
     from saddlegan.workbench.runs.folder import Run
     from saddlegan.workbench.training.loop import Ending
+    from saddlegan.workbench.training.recipe import Recipe
     from saddlegan.workbench.training.session import Session
     from saddlegan.workbench.training.watch import Watched
 
@@ -51,6 +52,10 @@ def train(
     sep: options.SepOption = None,
     decimal: options.DecimalOption = None,
     na: options.NaOption = None,
+    columns: options.ColumnsOption = None,
+    drop: options.DropOption = None,
+    one_hot: options.OneHotOption = False,
+    standardise: options.StandardiseOption = False,
 ) -> Outcome:
     """Train a GAN on DATA, or go on with a run; write both players, metrics, checkpoints and a report.
 
@@ -61,10 +66,11 @@ def train(
     chosen = {**({} if lr is None else {"lr_generator": lr, "lr_discriminator": lr}), **chosen}
     chosen.update(read_settings(setting or []))
     if resume is not None:
+        steps = chosen.pop("steps", None)
         if source is not None or chosen or out is not None:
-            raise InputError("`resume` takes everything from the run; give no DATA and no training options with it")
+            raise InputError("`resume` takes all but `steps` from the run; give no DATA and no other training options")
         options.check_run(resume)
-        return _go_on(resume, at=at, stop_when=stop_when, tensorboard=tensorboard)
+        return _go_on(resume, at=at, steps=steps, stop_when=stop_when, tensorboard=tensorboard)
     if source is None:
         raise InputError("`DATA` is missing: a built-in name, a folder of images or a file; or --resume RUN")
     if at is not None:
@@ -72,7 +78,7 @@ def train(
     out = options.default_out(out, source)
     options.check_seed(seed)
     shape = options.parse_image_shape(image_shape)
-    table = options.table_options(header, index, sep, decimal, na)
+    table = options.table_options(header, index, sep, decimal, na, columns, drop, one_hot, standardise)
     make_recipe(**chosen)  # before any data are read
     options.check_new(out, overwrite=overwrite)
     options.check_source(source)
@@ -112,7 +118,7 @@ def train(
         return _train(run, session, data, callbacks=callbacks, watched=watched, tensorboard=tensorboard)
 
 
-def _go_on(path: Path, *, at: int | None, stop_when: str | None, tensorboard: bool) -> Outcome:
+def _go_on(path: Path, *, at: int | None, steps: int | None, stop_when: str | None, tensorboard: bool) -> Outcome:
     from saddlegan.workbench.data import sources
     from saddlegan.workbench.runs.folder import Run
     from saddlegan.workbench.training import loop
@@ -122,13 +128,50 @@ def _go_on(path: Path, *, at: int | None, stop_when: str | None, tensorboard: bo
     run = Run.open(path)
     if run.config.command != "train":
         raise InputError(f"`resume` must name a training run; {path} was made by `saddlegan {run.config.command}`")
+    recipe = longer = make_recipe(**run.config.options)
+    if steps is not None:
+        if int(steps) < recipe.steps:
+            raise InputError(f"`steps` must be at least {recipe.steps}, the length of {path}, got {steps}")
+        longer = make_recipe(**{**run.config.options, "steps": steps})
     with run.writing():
         data = sources.load_spec(run.config.data)
-        session = Session(make_recipe(**run.config.options), data)
+        session = Session(longer, data)
+        changed = _lengthened(run, recipe, longer, at=at)
         done = loop.resume(session, run, fingerprint=loop.fingerprint(run), at=at)
+        if longer != recipe:
+            run = run.with_options(longer.model_dump(mode="json"), shlex.join(_lengthening(path, longer.steps, at)))
+        if changed:
+            console.say(
+                f"from here on the new length sets: {', '.join(changed)}; one run of {steps:,} had others before"
+            )
         console.say(f"resuming at step {done:,} of {session.recipe.steps:,}")
         watched = _watched(session, data)
         return _train(run, session, data, callbacks=_callbacks(stop_when), watched=watched, tensorboard=tensorboard)
+
+
+def _lengthening(path: Path, steps: int, at: int | None) -> list[str]:
+    """The words that make a run longer."""
+    words = ["saddlegan", "train", "--resume", str(path), "--steps", str(steps)]
+    return words if at is None else [*words, "--at", str(at)]
+
+
+def _lengthened(run: Run, recipe: Recipe, longer: Recipe, *, at: int | None) -> list[str]:
+    """Schedules that would have been others until now in a run of the new length.
+
+    Raises:
+        InputError: there are some, and the run is not at its end: nobody could make it again.
+    """
+    from saddlegan.workbench.runs import checkpoints
+
+    steps = checkpoints.list_steps(run.path / "checkpoint")
+    done = at if at is not None else steps[-1] if steps else 0
+    changed = longer.other_schedules(recipe, done)
+    if changed and done != recipe.steps:
+        raise InputError(
+            f"`steps`: {run.path} is at step {done:,} of {recipe.steps:,} and its {', '.join(changed)} depend on the "
+            "length; finish it first with --resume alone"
+        )
+    return changed
 
 
 def _callbacks(stop_when: str | None) -> list[Any]:

@@ -454,7 +454,7 @@ def _numbers(frame: Any, path: Path) -> np.ndarray:
                 bad = max(column, key=lambda v: len(str(v)))
             raise DataError(
                 f"{path} must hold numbers only, but column {str(name)!r} holds {str(bad)!r}; leave it out with "
-                f"drop={name}, or one_hot makes a column of each of its words"
+                f"drop={name}, or `one_hot` makes a column of each of its words"
             )
         else:
             column = column.to_numpy()

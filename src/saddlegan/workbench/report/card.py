@@ -89,4 +89,5 @@ def _limits(facts: dict) -> str:
 
 def _without_places(line: str) -> str:
     """The command with files and folders by their last name: where they lay is nobody's business."""
-    return shlex.join(Path(word).name if "/" in word else word for word in shlex.split(line))
+    commands = (shlex.split(part) for part in line.split(" && "))
+    return " && ".join(shlex.join(Path(word).name if "/" in word else word for word in words) for words in commands)

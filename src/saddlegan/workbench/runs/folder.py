@@ -225,6 +225,17 @@ class Run:
         except ValueError as error:
             raise RunError(f"{self.path / name} is damaged: {error}") from error
 
+    def with_options(self, options: Mapping[str, Any], line: str) -> Run:
+        """Write `config.json` with other options, and one line more to type for making the run again.
+
+        Raises:
+            RunError: another process writes the run, or it cannot be written.
+        """
+        made = f"{self.config.command_line} && {line}" if self.config.command_line else ""
+        config = self.config.model_copy(update={"options": dict(options), "command_line": made})
+        self.write_text("config.json", config.model_dump_json(indent=1) + "\n")
+        return dataclasses.replace(self, config=config)
+
     def has(self, name: str) -> bool:
         """Whether the run holds a file of that name."""
         return (self.path / name).exists()

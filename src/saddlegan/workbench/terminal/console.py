@@ -13,6 +13,10 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TextIO
 
+from saddlegan.workbench.terminal import messages
+
+OF_TABLES = {name: f"--{name}" for name in ("header", "index", "sep", "decimal", "na", "drop")}  # what notes name
+
 _for_programs: contextvars.ContextVar[bool] = contextvars.ContextVar("for_programs", default=False)
 
 
@@ -66,7 +70,7 @@ def complain(message: str) -> None:
 def notes(lines: Iterable[str]) -> None:
     """Say what was guessed or left out while reading, before anything is made of it."""
     for line in lines:
-        say(f"read: {line}")
+        say(f"read: {messages.in_flags(line, OF_TABLES)}")
 
 
 def facts(title: str, rows: Iterable[tuple[str, str]]) -> None:

@@ -284,9 +284,10 @@ def _write_sheets(run: Run, sheets: Mapping[int, np.ndarray]) -> None:
 
 
 def fingerprint(run: Run) -> str:
-    """What ties a checkpoint to its run: options, data, networks and objective, not paths or dates."""
+    """What ties a checkpoint to its run: options, data, networks and objective, not paths, dates or its length."""
     config = json.loads(run.config.model_dump_json())
     kept = ("model", "objective", "data", "latent", "generator", "discriminator", "seed", "options")
+    config["options"].pop("steps", None)  # a run may be made longer
     return checkpoints.fingerprint_of({name: config[name] for name in kept})
 
 

@@ -179,6 +179,18 @@ class Recipe(BaseModel):
         noise = self.noise_at(t)
         return self.r1 * self.r1_every * (noise / self.noise_end if noise > 0.0 else 1.0) ** 2
 
+    def other_schedules(self, other: Recipe, done: int) -> list[str]:
+        """Names of the schedules that differ in the first `done` steps between this recipe and another."""
+        schedules = {
+            "learning rate": Recipe.learning_rate_factor,
+            "instance noise": Recipe.noise_at,
+            "R1 weight": Recipe.r1_at,
+        }
+        found = [
+            name for name, at in schedules.items() if any(at(self, step) != at(other, step) for step in range(done))
+        ]
+        return found if self.average_decay() == other.average_decay() or done == 0 else [*found, "moving average"]
+
 
 def make_recipe(**options: Any) -> Recipe:
     """Build a recipe, turning a wrong value into an `InputError` that names the option.
