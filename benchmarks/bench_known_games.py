@@ -1,74 +1,92 @@
-"""Every certificate on every game with a known answer, 20 seeds each: counts false verdicts (the target is none).
+"""Every certificate on every family with a known answer, over seeds and units: counts false verdicts (the target is 0).
 
-python benchmarks/bench_known_games.py [seeds] [steps] [game ...]
+python benchmarks/bench_known_games.py [--seeds 20] [--steps 400] [--out verdicts.jsonl] [family ...]
+
+Verdicts are written one a line as they come; what is there already is not judged again. The table counts the lines.
 """
 
 from __future__ import annotations
 
-import math
+import argparse
+import collections
+import json
 import sys
-import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from saddlegan import certify
-from saddlegan.errors import BudgetWarning
+from saddlegan.errors import BlindWarning, BudgetWarning
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from games import MAKERS, Known
+from families import FAMILIES, judged  # pyright: ignore[reportMissingImports]
+
+COLUMNS = ("false proved", "false refuted", "proved", "refuted", "suspected", "undecided", "not refuted", "missed")
 
 
-def verdicts(known: Known, *, steps: int, seed: int, exact: bool) -> list[tuple[str, float, str]]:
-    """Kind, lambda and verdict of each certificate."""
-    search = known.search(steps=steps, samples=2048, evaluations=max(4, steps // 10))
-    found = [
-        (
-            "nash",
-            math.inf,
-            certify.nash(known.game, known.data, search=search, random_state=seed, exact=exact).verdict,
-        ),
-        (
-            "stackelberg",
-            0.0,
-            certify.stackelberg(known.game, known.data, search=search, random_state=seed, exact=exact).verdict,
-        ),
-    ]
-    for lam in (0.5, 10.0):
-        certificate = certify.proximal(
-            known.game, known.data, lam=lam, norm=known.norm, search=search, random_state=seed, exact=exact
-        )
-        found.append(("proximal", lam, certificate.verdict))
-    return found
+def tally(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """Count verdicts; "missed" are pairs that are no equilibrium and were neither refuted nor suspected nor doubted."""
+    counts: collections.Counter[str] = collections.Counter(pairs=len(rows))
+    for row in rows:
+        counts[row["verdict"]] += 1
+        counts["false proved"] += row["verdict"] == "proved" and not row["truth"]
+        counts["false refuted"] += row["verdict"] == "refuted" and row["truth"]
+        counts["missed"] += row["verdict"] == "not refuted" and not row["truth"]
+    return {name: counts[name] for name in ("pairs", *COLUMNS)}
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print the table and each false verdict."""
+    print("| family | verdicts | " + " | ".join(COLUMNS) + " |")
+    print("|---" * (len(COLUMNS) + 2) + "|")
+    groups = {name: [row for row in rows if row["family"] == name] for name in FAMILIES}
+    for name, own in [*groups.items(), ("all", rows)]:
+        if own:
+            print(f"| {name} | " + " | ".join(str(count) for count in tally(own).values()) + " |")
+    for row in rows:
+        if row["verdict"] == ("refuted" if row["truth"] else "proved"):
+            print("FALSE:", json.dumps(row))
 
 
 def main() -> None:
-    seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    steps = int(sys.argv[2]) if len(sys.argv) > 2 else 200
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("families", nargs="*")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--samples", type=int, default=8192)
+    parser.add_argument("--out", type=Path, default=Path("known-games.jsonl"))
+    options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", BudgetWarning)
-    total = dict.fromkeys(("verdicts", "false proved", "false refuted", "true refuted", "missed"), 0)
-    for name in sys.argv[3:] or list(MAKERS):
-        started = time.perf_counter()
-        count = dict.fromkeys(total, 0)
-        for seed in range(seeds):
-            for moved in (False, True):
-                known = MAKERS[name](seed, moved=moved)
-                for exact in (True, False) if known.provable else (False,):
-                    for kind, lam, verdict in verdicts(known, steps=steps, seed=seed, exact=exact):
-                        truth = known.equilibrium(lam)
-                        count["verdicts"] += 1
-                        count["false proved"] += verdict == "proved" and not truth
-                        count["false refuted"] += verdict == "refuted" and truth
-                        count["true refuted"] += verdict == "refuted" and not truth
-                        count["missed"] += verdict == "not refuted" and not truth
-                        if verdict == ("refuted" if truth else "proved"):
-                            print(f"  FALSE: {name}, seed {seed}, moved {moved}, exact {exact}: {kind} {lam} {verdict}")
-        for key in total:
-            total[key] += count[key]
-        print(f"{name:15s} {count} {time.perf_counter() - started:.0f} s", flush=True)
-    print(f"{'all':15s} {total}")
+    warnings.simplefilter("ignore", BlindWarning)
+    settings = {"steps": options.steps, "samples": options.samples, "evaluations": min(20, options.steps)}
+    rows = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    done = {(row["family"], row["seed"], row["unit"], row["steps"]) for row in rows}
+    with options.out.open("a") as file:
+        for seed in range(options.seeds):
+            for name in options.families or FAMILIES:
+                for unit in FAMILIES[name].units:
+                    if (name, seed, unit, options.steps) in done:
+                        continue
+                    new = [
+                        {
+                            "family": name,
+                            "seed": seed,
+                            "unit": unit,
+                            "steps": options.steps,
+                            "lam": lam,
+                            "truth": truth,
+                            "verdict": certificate.verdict,
+                            "status": certificate.status.name,
+                            "gains": [certificate.generator_gain, certificate.discriminator_gain],
+                        }
+                        for lam, truth, certificate in judged(name, seed, unit, search=settings)
+                    ]
+                    file.writelines(json.dumps(row) + "\n" for row in new)
+                    file.flush()
+                    rows += new
+    show(rows)
 
 
 if __name__ == "__main__":
