@@ -18,6 +18,7 @@ from saddlegan.workbench.report.sections import equilibrium as judged
 from saddlegan.workbench.runs import folder as runs
 from saddlegan.workbench.runs import players
 from saddlegan.workbench.runs.config import LatentSpec, RunConfig
+from saddlegan.workbench.terminal import progress
 
 FAST = ["--steps", "10", "--restarts", "1", "--batch-size", "32"]
 
@@ -133,3 +134,17 @@ def test_a_damaged_entry_is_named_and_an_absent_one_says_what_to_type(tmp_path: 
     run.write_json("certificate.json", {"equilibrium": {"sentence": 3}})
     with pytest.raises(RunError, match=r"certificate\.json is damaged"):
         judged.read(run)
+
+
+def test_a_search_says_how_far_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a pipe plain lines on standard error, here without a pause between them."""
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    run = _trained(tmp_path / "run", "vanilla")
+    assert cli.run(["certify", str(run.path), "--lam", "1", *FAST]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("search of the ")]
+    shares = [int(line.split(": ")[1].split(" ")[0]) for line in lines]
+    assert len(lines) > 3
+    assert max(shares) == 100
+    assert " of 100 %, " in lines[0]

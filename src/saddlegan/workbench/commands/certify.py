@@ -12,6 +12,7 @@ from saddlegan.errors import InputError
 from saddlegan.workbench.commands import _options as options
 from saddlegan.workbench.commands._call import Outcome
 from saddlegan.workbench.terminal import console
+from saddlegan.workbench.terminal.progress import progress
 
 NORMS = ("sobolev", "l2", "parameters")
 
@@ -69,7 +70,6 @@ def certify(
     from saddlegan.workbench.runs import opened as runs
     from saddlegan.workbench.runs.folder import check_destination
 
-    search = Search(steps=steps, restarts=restarts, batch_size=batch_size, learning_rate=learning_rate)
     saved.import_modules(import_ or [])
     if own:
         folder = Path("runs") / run.partition(":")[2] if out is None else out
@@ -80,7 +80,15 @@ def certify(
     distance, said_too = _judge.norm_for(opened.run.load_discriminator(), cast(Norm | None, norm))
     for line in filter(None, (said, said_too)):
         console.say(line)
-    found = _judge.judge(opened, objective=value, lams=lams, norm=distance, search=search, seed=seed)
+    with progress("%") as show:
+        search = Search(
+            steps=steps,
+            restarts=restarts,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            callback=lambda who, share: show(f"search of the {who}", round(100 * share), 100),
+        )
+        found = _judge.judge(opened, objective=value, lams=lams, norm=distance, search=search, seed=seed)
     path = report.write(opened.run, data=opened.data)
     rows = []
     for weight, certificate in zip(found.lams, found.certificates, strict=True):
