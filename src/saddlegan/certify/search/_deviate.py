@@ -278,7 +278,7 @@ class Arena:
         # what was found at a smaller lambda is a deviation at a larger one: gains do not fall for want of luck
         player = frozen(max([found.player, *known], key=lambda G: scores(G)[0]))
         reached, alone = scores(player)
-        if self.domain is not None and 0 < reached and alone < 0.5 * reached:
+        if self.domain is not None and reached > 0 and alone < 0.5 * reached:
             # what was found gains in the box only: a generator that goes there by itself may gain as well
             again = search([player.requires_grad_(True), self.trainable_G], lambda G: G)
             player = frozen(max([player, again.player], key=lambda G: min(scores(G))))
