@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from saddlegan.workbench import cli
+from saddlegan.workbench.data import sources
 from saddlegan.workbench.report import quality
 from saddlegan.workbench.runs.folder import Run
 
@@ -56,13 +57,32 @@ def test_reports_and_compare_measure(tmp_path, capsys):
         assert call(capsys, "train", "ring", *words)[0] == 0
     sections = {s["id"]: s["data"] for s in Run.open(tmp_path / "0").read_json("report.json")["sections"]}
     measures = sections["quality"]["measures"]
-    assert list(measures) == list(quality.MEANINGS)
+    assert list(measures) == [name for name in quality.MEANINGS if name != "worst class"]  # the ring has no labels
     assert measures["frechet"]["above_floor"] > quality.SURE  # two steps train nothing
     code, out, _ = call(capsys, "measure", tmp_path / "0", "--json")
     assert json.loads(out)["measures"]["coverage"]["value"] == pytest.approx(measures["coverage"]["value"], abs=0.1)
     code, out, _ = call(capsys, "compare", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "c.png")
     assert code == 0
     assert f"frechet of {tmp_path / '1'}: " in out
+
+
+def test_a_missing_class_is_named_first(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("SADDLEGAN_CACHE", str(tmp_path / "cache"))
+    data, labels = sources.load("digits"), sources.labels("digits")
+    for name, rows in (("all", data.X), ("no-three", data.X[labels != 3])):
+        np.save(tmp_path / f"{name}.npy", np.random.default_rng(0).permutation(rows))
+        words = ("measure", tmp_path / f"{name}.npy", "--against", "digits", "--features", "numbers", "--json")
+        found = json.loads(call(capsys, *words)[1])
+        first, each = next(iter(found["measures"].items()))
+        assert first == "worst class"
+        assert (each["above_floor"] > each["stats"]["limit"]) == (name == "no-three")
+        if name == "no-three":
+            assert each["stats"]["class"] == "3"
+            assert each["value"] < 0.02 < 0.08 < each["floor"]
+    assert "numbers themselves" in found["features"]
+    assert len(list((tmp_path / "cache").glob("classifier-*.safetensors"))) == 1  # trained once
+    code, _, err = call(capsys, "measure", tmp_path / "all.npy", "--against", "digits", "--features", "nothing")
+    assert (code, "`--features` must be one of auto, numbers, imagenet" in err) == (2, True)
 
 
 def test_digits_are_looked_at_by_a_net(capsys):

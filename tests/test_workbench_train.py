@@ -17,8 +17,8 @@ import torch
 
 from begun import begun
 from kill_and_resume import session_for
-from saddlegan import train
-from saddlegan.errors import CheckpointError, InputError
+from saddlegan import metrics, train
+from saddlegan.errors import CheckpointError, InputError, SampleSizeWarning
 from saddlegan.metrics._modes import ModeMetrics, frechet_distance, mode_metrics
 from saddlegan.results import Step
 from saddlegan.workbench import cli
@@ -29,6 +29,7 @@ from saddlegan.workbench.runs import folder as runs
 from saddlegan.workbench.training import loop
 from saddlegan.workbench.training.recipe import Recipe, defaults_for, make_recipe
 from saddlegan.workbench.training.session import Session, config_of, figures_of
+from saddlegan.workbench.training.tracked import Tracked
 
 SMALL = ["--set", "hidden=8", "--batch", "16", "--set", "points=8", "--n-samples", "200"]
 
@@ -124,6 +125,23 @@ def test_a_curve_has_ten_points_and_starts_at_step_0(steps: int, every: int, tmp
     assert len(rows) >= 11
     assert all({"value", "generator_loss", "density_term", "spread"} <= set(row) for row in rows)
     assert [row["step"] for row in rows] == sorted({row["step"] for row in rows})
+
+
+def test_lines_hold_the_kernel_distance_of_every_seed(tmp_path: Path) -> None:
+    """Oracle: `metrics.kernel` of the same rows, taken outside the training."""
+    data = sources.load("digits")
+    recipe = make_recipe(steps=1, hidden=(8,), batch=16, seeds=2, rule="alternating")
+    session = Session(recipe, data)
+    row = Tracked(session, data, seed=3).figures()
+    chosen = np.random.default_rng(0).permutation(len(data.X))[:256]
+    for drawn, value in zip(session.samples(128, seed=3), row["kernel_by_seed"], strict=True):
+        real = {"real": data.X[chosen[:128]], "held_out": data.X[chosen[128:]]}
+        net = metrics.features.RandomConvolution((8, 8))
+        with pytest.warns(SampleSizeWarning):
+            found = metrics.kernel(**real, generated=drawn, features=net, random_state=0)
+        assert value == pytest.approx(found.value, rel=1e-6)
+    assert row["kernel_above_floor"] > 3.0  # nothing is trained
+    assert Tracked(session, sources.load("ring", n_samples=200), seed=3).figures() == {}  # its modes are measured
 
 
 def test_the_density_term_stands_apart_from_the_loss() -> None:

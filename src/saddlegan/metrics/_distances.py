@@ -12,6 +12,8 @@ from saddlegan.errors import InputError
 from saddlegan.metrics._measurement import Features, Measurement, blocks, measured, read_pair
 
 PROJECTIONS = 128
+MIND_PROJECTIONS = 1000
+PROTOCOLS = ("sliced", "mind")
 
 
 def frechet(
@@ -143,15 +145,18 @@ def sliced(
     held_out: Any = None,
     random_state: RandomState = None,
     batch_size: int = 256,
-    projections: int = PROJECTIONS,
+    projections: int | None = None,
     p: int = 2,
+    protocol: str = "sliced",
 ) -> Measurement:
     """Sliced Wasserstein distance: the p-mean over random directions u of W_p between the projections.
 
-        ( mean_u W_p(u^T x, u^T y)^p )^(1/p)
+        ( mean_u W_p(u^T x, u^T y)^p )^(1/p),    with `protocol` "mind"    3 d mean_u W_2(u^T x, u^T y)^2
 
     Each one-dimensional distance is exact, by sorting, also for samples of different sizes. The directions are the
-    same for the value, its floor and its error. In one dimension this is W_p itself.
+    same for the value, its floor and its error. In one dimension the first is W_p itself. MIND is defined for two
+    samples of one size, on the 2,048 features of the Inception network, which are not at hand: on other features its
+    figures are comparable among themselves, not with published ones.
 
     Args:
         real: rows (n, ...).
@@ -160,39 +165,53 @@ def sliced(
         held_out: further real rows, at least m, for a floor at the very sizes; else real rows are halved.
         random_state: seed of directions and halves.
         batch_size: rows a call of `features`; the value does not depend on it.
-        projections: number of directions.
+        projections: number of directions; if None 128, and 1,000 with "mind".
         p: 1 or 2.
+        protocol: "sliced", or "mind", the Monge Inception Distance's scale, number of directions and equal sizes.
 
     Returns:
-        `Measurement`, in feature units.
+        `Measurement`, in feature units; with "mind" in their squares.
 
     Raises:
-        InputError: fewer than 2 rows, different lengths, NaN, or another `p`.
+        InputError: fewer than 2 rows, different lengths, NaN, another `p` or `protocol`, or with "mind" samples of two
+            sizes.
 
     Warns:
         SampleSizeWarning: fewer samples than features.
 
-    Reference:
-        Bonneel et al., Sliced and Radon Wasserstein Barycenters of Measures, 2015.
+    References:
+        Bonneel et al., Sliced and Radon Wasserstein Barycenters of Measures, 2015. Berthet et al., MIND: Monge
+        Inception Distance for Generative Models Evaluation, 2026 (arXiv 2605.06797).
 
     Example:
         >>> x = np.random.default_rng(0).standard_normal((100, 1))
         >>> round(sliced(real=x, generated=x + 2.0, random_state=0).value, 9)
         2.0
+        >>> round(sliced(real=x, generated=x + 2.0, protocol="mind", random_state=0).value, 9)
+        12.0
     """
+    if protocol not in PROTOCOLS:
+        raise InputError(f"`protocol` must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
+    mind = protocol == "mind"
+    if projections is None:
+        projections = MIND_PROJECTIONS if mind else PROJECTIONS
     projections = checks.count("projections", projections)
     p = checks.count("p", p)
-    if p not in (1, 2):
-        raise InputError(f"`p` must be 1 or 2, got {p!r}")
+    if p not in (1, 2) or (mind and p != 2):
+        raise InputError(f"`p` must be {'2 for MIND' if mind else '1 or 2'}, got {p!r}")
     X, Y, H = read_pair(real, generated, held_out, features, batch_size)
+    if mind and len(X) != len(Y):
+        raise InputError(f"MIND takes `real` and `generated` of one size, got {len(X)} and {len(Y)}; cut the larger")
     seed = checks.seed(random_state)
     U = np.random.default_rng([seed, 1]).standard_normal((X.shape[1], projections))
     U /= np.linalg.norm(U, axis=0)
 
     def estimate(A: np.ndarray, B: np.ndarray) -> float:
-        return float(line_distances(A @ U, B @ U, p).mean() ** (1.0 / p))
+        mean = line_distances(A @ U, B @ U, p).mean()
+        # 3 d: of a Gaussian's shift, where mean_u (u^T s)^2 = |s|^2 / d, MIND is 3 |s|^2
+        return float(3.0 * A.shape[1] * mean if mind else mean ** (1.0 / p))
 
-    return measured(estimate, X, Y, H, seed, stats={"projections": projections, "p": p})
+    return measured(estimate, X, Y, H, seed, stats={"projections": projections, "p": p, "protocol": protocol})
 
 
 def line_distances(X: np.ndarray, Y: np.ndarray, p: int) -> np.ndarray:

@@ -19,6 +19,9 @@ def measure(
         str | None, typer.Option("--against", metavar="DATA", help="Data to compare with [the run's own].")
     ] = None,
     n: Annotated[int, typer.Option("-n", help="Rows of each sample at most.")] = 1000,
+    features: Annotated[
+        str, typer.Option("--features", help="What distances look at: auto, numbers, imagenet or a TorchScript file.")
+    ] = "auto",
     image_shape: options.ImageShapeOption = None,
     seed: options.SeedOption = 0,
     import_: options.ImportOption = None,
@@ -34,7 +37,7 @@ def measure(
     for name in (against, None if is_run else str(samples)):
         if name is not None:
             options.check_source(name)
-    from saddlegan.workbench.data import sources
+    from saddlegan.workbench.data import pyramid, sources
     from saddlegan.workbench.report import quality
     from saddlegan.workbench.runs.folder import Run
     from saddlegan.workbench.runs.opened import data_of
@@ -49,7 +52,17 @@ def measure(
         data = data_of(run) if against is None else sources.load(against, image_shape=shape)
     else:
         rows, data = sources.load(str(samples)).X, sources.load(str(against), image_shape=shape)
-    found = quality.measure(data.X, rows, image_shape=data.image_shape, value_range=data.value_range, seed=seed, n=n)
+    found = quality.measure(
+        data.X,
+        rows,
+        image_shape=data.image_shape,
+        value_range=data.value_range,
+        seed=seed,
+        n=n,
+        features=features,
+        labels=None if data.spec.resolutions is not None else sources.labels(data.spec.source),
+        cache=pyramid.default_cache(),
+    )
     facts = [(name, quality.verdict(each)) for name, each in found.measures.items()]
     console.facts(f"{samples} against {data.name}", [*facts, ("rows", f"{found.n:,}"), ("features", found.features)])
     return Outcome(found.plain())

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from saddlegan.workbench.data.pyramid import Pyramid
     from saddlegan.workbench.terminal.progress import Progress
 
+LABELS = ("labels", "y", "target")  # what a .npz may call them
 CHECK_ELEMENTS = 1 << 22  # elements looked at together when NaN is searched, so that memmaps stay on disk
 
 
@@ -119,6 +120,29 @@ def load(
             raise InputError(f"`n_samples` belongs to synthetic sources; {source} is read whole")
         data = _load_path(Path(source), random_state=random_state, skip_bad=skip_bad, table=table or TableOptions())
     return data if image_shape is None else _as_images(data, image_shape)
+
+
+def labels(source: str | Path) -> np.ndarray | None:
+    """Labels (n,) of a source's rows, where it has some: of digits, and of a .npz that holds them beside the rows.
+
+    Example:
+        >>> labels("digits").shape, labels("ring")
+        ((1797,), None)
+    """
+    if str(source) == "digits":
+        from sklearn.datasets import load_digits
+
+        return np.asarray(load_digits(return_X_y=True)[1])
+    path = Path(source)
+    if path.suffix != ".npz" or not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            key = next((key for key in LABELS if key in archive), None)
+            found = None if key is None else np.asarray(archive[key])
+    except (OSError, ValueError):  # an array of objects is never unpickled
+        return None
+    return found if found is not None and found.ndim == 1 else None
 
 
 def load_spec(spec: DataSpec) -> Data:

@@ -7,13 +7,11 @@ import math
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from saddlegan.errors import DataError
 from saddlegan.metrics.features import Classifier
-from saddlegan.workbench.data import sources
+from saddlegan.workbench.data import sources, synthetic
 
-LABELS = ("labels", "y", "target")
 HELD_OUT = 5  # one picture in so many is kept back
 
 
@@ -51,7 +49,9 @@ class Pictures:
             DataError: there are none.
         """
         if self.labels is None or self.held_out_labels is None:
-            raise DataError(f"{self.name} has no labels: save them beside the images in a .npz as {LABELS[0]!r}")
+            raise DataError(
+                f"{self.name} has no labels: save them beside the images in a .npz as {sources.LABELS[0]!r}"
+            )
         return self.labels, self.held_out_labels
 
     def classifier(self, cache: Path | None) -> Classifier:
@@ -69,16 +69,20 @@ def load(source: str | None, *, side: int | None = None) -> Pictures:
 
     Args:
         source: digits if None, or what `saddlegan data` knows by name or path; labels are read from a .npz that holds
-            them as "labels", "y" or "target".
+            them as "labels", "y" or "target". With `side` a folder's pictures may have any size and shape: of each
+            the largest centred square is taken.
         side: the side to shrink to; 28 pixels are padded to 32 first. As they are if None.
 
     Raises:
         DataError: no square pictures, or a side that cannot be had.
     """
-    data = sources.load(source or "digits")
+    if side is not None and source is not None and source not in synthetic.SOURCES and Path(source).is_dir():
+        data = sources.load_pictures(Path(source), resolutions=(side,))[1]
+    else:
+        data = sources.load(source or "digits")
     if data.image_shape is None or data.image_shape[0] != data.image_shape[1] or data.value_range is None:
         raise DataError(f"`data` must be square pictures for this experiment, got {data.description}")
-    labels = _labels(source)
+    labels = sources.labels(source or "digits")
     own, channels = data.image_shape[0], (*data.image_shape, 1)[2]
     low, high = data.value_range
     X = (np.asarray(data.X, dtype=np.float32) - low) * (2.0 / (high - low)) - 1.0
@@ -103,14 +107,3 @@ def load(source: str | None, *, side: int | None = None) -> Pictures:
         images.shape[1],
         channels,
     )
-
-
-def _labels(source: str | None) -> np.ndarray | None:
-    if source is None or source == "digits":
-        return np.asarray(load_digits(return_X_y=True)[1])
-    path = Path(source)
-    if path.suffix != ".npz" or not path.is_file():
-        return None
-    with np.load(path, allow_pickle=False) as archive:
-        key = next((key for key in LABELS if key in archive), None)
-        return None if key is None else np.asarray(archive[key])

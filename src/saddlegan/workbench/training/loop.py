@@ -27,6 +27,7 @@ from saddlegan.workbench.data.sources import Data
 from saddlegan.workbench.runs import checkpoints
 from saddlegan.workbench.runs.folder import Run
 from saddlegan.workbench.training.session import Session, figures_of
+from saddlegan.workbench.training.tracked import Tracked
 
 DIVERGED = 1e8  # no loss of a GAN on scaled data is that large
 SHEETS = 8  # sample sheets over a run
@@ -152,6 +153,11 @@ def train(
         run.save_generator(session.generators()[0])
         run.save_discriminator(session.discriminators()[0])
 
+    tracked = Tracked(session, data, seed=METRIC_SEED)
+
+    def measured() -> dict[str, Any]:
+        return {**measure(session, data), **tracked.figures()}
+
     reason, caught = "done", _Caught()
     with run.writing(), _signals(caught):
         if session.steps_done == 0:
@@ -159,7 +165,7 @@ def train(
         while session.steps_done < recipe.steps:
             start = None
             if session.steps_done == 0:
-                start = {"step": 0, **measure(session, data), **(metrics(session) if metrics is not None else {})}
+                start = {"step": 0, **measured(), **(metrics(session) if metrics is not None else {})}
             step = session.step()
             done = session.steps_done
             # NaN compares false, so this refuses it too
@@ -170,7 +176,7 @@ def train(
                 run.append_metrics({"step": 0, **figures_of(step), **start})
             stop = any([callback.after_step(done, step) for callback in callbacks])
             if recipe.measured_after(done) or stop:
-                row: dict[str, Any] = {"step": done, **session.take_means(), **measure(session, data)}
+                row: dict[str, Any] = {"step": done, **session.take_means(), **measured()}
                 if metrics is not None:
                     row.update(metrics(session))
                 run.append_metrics(row)

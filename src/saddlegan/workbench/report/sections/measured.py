@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from saddlegan.errors import InputError
+from saddlegan.workbench.data import pyramid, sources
 from saddlegan.workbench.report import explorer, html, quality
 from saddlegan.workbench.report.scene import Scene, Section
 
@@ -24,6 +25,8 @@ def quality_of_samples(scene: Scene) -> Section | None:
             image_shape=spec.image_shape,
             value_range=spec.value_range,
             seed=scene.seed,
+            labels=None if spec.resolutions is not None else sources.labels(spec.source),
+            cache=pyramid.default_cache(),
         )
     except InputError as error:
         return Section("quality", "The samples, measured", html.text(f"Not measured: {error}"), {"error": str(error)})

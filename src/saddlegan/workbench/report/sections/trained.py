@@ -28,6 +28,8 @@ MEANINGS = {
     "proximal_gap_error": "its standard error",
     "generator_gain": "the generator's share of the gap, by a search of fixed budget",
     "discriminator_gain": "the discriminator's share, likewise",
+    "kernel": "kernel distance of 128 samples to data; 0 for equal distributions, below it by chance",
+    "kernel_above_floor": "by how many standard errors that is worse than other real rows; beyond 3 it is no accident",
     "mean_distance": "distance of the means in units of the data's spread",
 }
 
