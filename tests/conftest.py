@@ -1,11 +1,14 @@
 """Shared set-up: one torch thread (small matrices), a fresh seeded generator per test."""
 
 import os
+import tempfile
 
 import pytest
 import torch
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+CACHE = tempfile.TemporaryDirectory(prefix="saddlegan-tests-")  # nobody's own cache is touched
+os.environ.setdefault("SADDLEGAN_CACHE", CACHE.name)
 torch.set_num_threads(1)
 
 
