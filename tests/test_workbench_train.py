@@ -135,10 +135,10 @@ def test_lines_hold_the_kernel_distance_of_every_seed(tmp_path: Path) -> None:
     row = Tracked(session, data, seed=3).figures()
     chosen = np.random.default_rng(0).permutation(len(data.X))[:256]
     for drawn, value in zip(session.samples(128, seed=3), row["kernel_by_seed"], strict=True):
-        real = {"real": data.X[chosen[:128]], "held_out": data.X[chosen[128:]]}
+        real, other = data.X[chosen[:128]], data.X[chosen[128:]]
         net = metrics.features.RandomConvolution((8, 8))
         with pytest.warns(SampleSizeWarning):
-            found = metrics.kernel(**real, generated=drawn, features=net, random_state=0)
+            found = metrics.kernel(real=real, generated=drawn, held_out=other, features=net, random_state=0)
         assert value == pytest.approx(found.value, rel=1e-6)
     assert row["kernel_above_floor"] > 3.0  # nothing is trained
     assert Tracked(session, sources.load("ring", n_samples=200), seed=3).figures() == {}  # its modes are measured
