@@ -99,24 +99,6 @@ def test_sliced_against_pot(p, sizes, draw):
     assert line_distances(x @ U, y @ U, p).mean() ** (1 / p) == pytest.approx(truth, rel=1e-10)
 
 
-def test_mind_is_three_d_mean_squared_distances_by_pot(draw):
-    x, y = draw.standard_normal((50, 3)), draw.standard_normal((50, 3)) * 2 + 1
-    found = metrics.sliced(real=x, generated=y, protocol="mind", projections=40, random_state=5)
-    U = np.random.default_rng([5, 1]).standard_normal((3, 40))
-    truth = ot.sliced_wasserstein_distance(x, y, projections=U / np.linalg.norm(U, axis=0), p=2)
-    assert found.value == pytest.approx(3 * 3 * truth**2, rel=1e-10)
-    shift = np.array([1.0, -2.0, 0.5])  # closed form: mean_u (u^T s)^2 = |s|^2 / d
-    moved = metrics.sliced(real=x, generated=x + shift, protocol="mind", random_state=0)
-    assert moved.stats["projections"] == 1000
-    assert moved.value == pytest.approx(3 * shift @ shift, rel=0.1)
-    with pytest.raises(InputError, match="one size"):
-        metrics.sliced(real=x, generated=y[:40], protocol="mind")
-    with pytest.raises(InputError, match="`p` must be 2"):
-        metrics.sliced(real=x, generated=y, protocol="mind", p=1)
-    with pytest.raises(InputError, match="`protocol` must be one of"):
-        metrics.sliced(real=x, generated=y, protocol="fid")
-
-
 def test_neighbours_against_brute_force(draw, monkeypatch):
     monkeypatch.setattr("saddlegan.metrics._measurement.BLOCK", 16)  # several blocks, the last one short
     x, y = draw.standard_normal((60, 3)), draw.standard_normal((45, 3)) * 0.7 + 0.4
