@@ -243,8 +243,8 @@ def main(source: str) -> None:
         print(
             f"   the paper's way takes {float(b['seconds']) / float(a['seconds']):.1f} x the time, "
             f"{float(b['cpu seconds']) / float(a['cpu seconds']):.1f} x the processor time and "
-            f"{float(b['memory']) / float(a['memory']):.1f} x the memory ("
-            f"{(float(b['memory']) - base) / (float(a['memory']) - base):.1f} x beyond the imports' {base:.2g} GB)"
+            f"{float(b['memory']) / float(a['memory']):.1f} x the memory (beyond the imports' {base:.2g} GB: "
+            f"{max(0.0, float(b['memory']) - base):.2g} GB against {max(0.0, float(a['memory']) - base):.2g})"
         )
         print("3. progressive descent-ascent, 1,500 steps a stage on 10,000 images")
         run("descent", small)
