@@ -109,6 +109,7 @@ CALLS: dict[str, Callable[[Game, Any], object]] = {
 }
 
 
+@pytest.mark.slow  # whole searches
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("training", [True, False])
 def test_pair_optimisers_and_random_states_are_bit_identical_afterwards(name: str, training: bool) -> None:
@@ -156,6 +157,7 @@ def test_the_comparison_of_snapshots_can_fail() -> None:
     assert not _same(before, _snapshot(game, optimiser))
 
 
+@pytest.mark.slow  # whole searches
 def test_same_seed_same_certificate_whatever_the_global_state() -> None:
     game = _pair()
     first = certify.proximal(game, _images(), lam=1.0, search=FAST)
@@ -206,6 +208,7 @@ def test_bad_pairs_and_data_are_refused_by_name() -> None:
         certify.nash(frozen, X)
 
 
+@pytest.mark.slow  # whole searches
 def test_all_data_sources_give_the_same_samples() -> None:
     game, X = _simple(), _points()
     plain = certify.nash(game, X, search=FAST).gap
@@ -303,6 +306,7 @@ def test_proximal_value_is_the_value_less_half_lam_distance() -> None:
     assert proximal_value(game, centre, X, z, lam=0.0, norm="l2").item() == game.value(X, z).item()
 
 
+@pytest.mark.slow  # whole searches
 @pytest.mark.parametrize("activation", [nn.ReLU(), nn.LeakyReLU(0.2), nn.PReLU()])
 def test_piecewise_linear_discriminators_are_warned_about_by_name(activation: nn.Module) -> None:
     D = nn.Sequential(nn.Linear(2, 4), activation, nn.Linear(4, 1))
@@ -315,6 +319,7 @@ def test_piecewise_linear_discriminators_are_warned_about_by_name(activation: nn
         warn_if_piecewise_linear(_simple().D, "sobolev")
 
 
+@pytest.mark.slow  # whole searches
 def test_searched_verdicts_are_never_called_proved() -> None:
     for name in ("nash", "stackelberg", "proximal", "duality_gap"):
         certificate = CALLS[name](_simple(), _points())
@@ -392,6 +397,7 @@ def test_an_average_is_projected_before_it_is_scored() -> None:
     assert float(found.player.w.detach().norm()) == pytest.approx(1.0)  # type: ignore[operator]
 
 
+@pytest.mark.slow  # whole searches
 def test_a_gap_measures_both_players_out_of_sample_and_says_how_far_it_was_still_growing() -> None:
     for steps in (20, 100):
         found = certify.proximal_duality_gap(_simple(), _points(), lam=1.0, search=certify.Search(steps=steps))
@@ -456,6 +462,7 @@ def test_the_worst_pair_does_not_stop_a_training() -> None:
         certify.Watch(game, X, every=1, below=-1.0)
 
 
+@pytest.mark.slow  # whole searches
 def test_a_gain_found_within_a_search_is_suspected_and_never_refutes() -> None:
     """Oracle: leader, by analysis proximal up to lambda 3, where weights stored small slow the inner search down."""
     for size in (1.0, 0.01):

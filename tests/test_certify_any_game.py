@@ -49,6 +49,7 @@ def labelled(n: int = 2048) -> tuple[Tensor, Tensor]:
     return torch.randn(n, 1, generator=source, dtype=torch.float64) + label[:, None], label
 
 
+@pytest.mark.slow  # whole searches
 @pytest.mark.parametrize("form", ["tuple", "mapping", "sampler"])
 def test_a_conditional_pair_is_judged_with_its_labels(form: str) -> None:
     """Labels at 0 and 1 in the data: right places leave D = 0 nothing to gain, swapped ones (same mixture) do not."""
@@ -73,6 +74,7 @@ def test_a_conditional_pair_without_its_labels_is_refused() -> None:
         certify.nash(Game(Placed([0.0, 1.0]), Slopes(), latent=1), loader, search=FAST)
 
 
+@pytest.mark.slow  # whole searches
 @pytest.mark.parametrize("form", ["list", "mapping"])
 def test_a_loader_brings_the_labels_along(form: str) -> None:
     """Oracle: the same rows as a tuple; the loader keeps their order."""
@@ -145,6 +147,7 @@ def adapted() -> tuple[Game, object, tuple[float, float]]:
     return game, (source, source - 1.0), (shift, w)
 
 
+@pytest.mark.slow  # whole searches
 @pytest.mark.filterwarnings("ignore::saddlegan.errors.BudgetWarning")
 @pytest.mark.parametrize("make", [robust, adapted])
 @pytest.mark.parametrize("ask", [certify.nash, certify.stackelberg])

@@ -23,6 +23,7 @@ def _named(name: str, seed: int) -> None:
     assert found.faults == (() if name.startswith("healthy") else (name,)), dict(found.findings)
 
 
+@pytest.mark.slow  # whole searches
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("seed", range(3))
 def test_planted_faults_are_named_and_healthy_pairs_are_not(name: str, seed: int) -> None:

@@ -129,6 +129,7 @@ def _two_layer(activation: str, seed: int) -> tuple[Game, torch.Tensor]:
     return game, X
 
 
+@pytest.mark.slow  # draws large samples
 @pytest.mark.parametrize("activation", ["linear", "quadratic", "polynomial"])
 def test_two_layer_value_and_generator_response_against_sampling(activation: str) -> None:
     game, X = _two_layer(activation, 3)

@@ -36,6 +36,7 @@ def _nash(known: Known, seed: int) -> Certificate:
         return certify.nash(known.game, known.data, search=search, random_state=seed, exact=False)
 
 
+@pytest.mark.slow  # whole searches
 @pytest.mark.parametrize("name", PROVABLE)
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_exact_verdicts_decide_every_provable_game(name: str, seed: int) -> None:
@@ -47,6 +48,7 @@ def test_exact_verdicts_decide_every_provable_game(name: str, seed: int) -> None
     assert abs(certify.nash(known.game, known.data).gap) <= 1e-8
 
 
+@pytest.mark.slow  # whole searches
 @pytest.mark.parametrize("name", MAKERS)
 def test_search_never_refutes_a_nash_equilibrium(name: str) -> None:
     for seed in range(SEEDS):
@@ -88,6 +90,7 @@ def contract(maker: Callable[..., Known], seed: int = 1) -> None:
         assert above in ("refuted", "suspected"), f"{above} above the critical lambda"
 
 
+@pytest.mark.slow  # whole searches
 @pytest.mark.parametrize("name", MAKERS)
 def test_known_games_are_as_they_say(name: str) -> None:
     contract(MAKERS[name])
@@ -102,6 +105,7 @@ def _altered(name: str, **claims: Any) -> Callable[..., Known]:
     return lambda seed, *, moved: dataclasses.replace(MAKERS[name](seed, moved=moved), **claims)
 
 
+@pytest.mark.slow  # whole searches
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -140,6 +144,7 @@ def test_search_leaves_a_saddle_that_is_not_nash() -> None:
     assert certificate.generator_gain == pytest.approx(0.5, abs=1e-2)
 
 
+@pytest.mark.slow  # whole searches
 def test_spectrum_encloses_the_known_critical_lambda_and_rises() -> None:
     known = MAKERS["leader"](0, moved=False)  # b^2/a - c = 3
     search = known.search(learning_rate=2e-2, steps=100, samples=512)

@@ -121,6 +121,7 @@ def test_verdicts_follow_the_closed_form_of_the_critical_lambda(seed: int) -> No
         assert game.proximal(lam=factor * critical).verdict == verdict
 
 
+@pytest.mark.slow  # whole searches
 @pytest.mark.parametrize("seed", range(4))
 def test_proximal_value_never_falls_below_the_proof_and_is_enclosed(seed: int) -> None:
     game = GaussianW2Game(_covariance(3, seed), 1.4)

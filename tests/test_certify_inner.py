@@ -138,6 +138,7 @@ def _linear(slope: float) -> Game:
     return Game(Point(start), Slope(start + slope), objective="wasserstein", latent=1)
 
 
+@pytest.mark.slow  # solves many programs
 @pytest.mark.parametrize("lam", [1.0])
 def test_a_finite_lambda_refutes_where_the_inner_maximum_is_known(lam: float) -> None:
     data = torch.zeros(128, 1, dtype=torch.float64)

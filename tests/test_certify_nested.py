@@ -31,6 +31,7 @@ def _rises(spectrum: Spectrum) -> bool:
     return all(gains[i] <= gains[j] + error(i) + error(j) for i, j in itertools.combinations(range(len(gains)), 2))
 
 
+@pytest.mark.slow  # whole searches
 @pytest.mark.parametrize("moved", [False, True])
 @pytest.mark.parametrize("name", MAKERS)
 def test_searched_spectra_are_nested(name: str, moved: bool) -> None:

@@ -33,6 +33,7 @@ def _judged(law: str, seed: int, *, n: int = 512, shift: float = 0.0) -> Certifi
     return certify.nash(game, x, search=search, random_state=seed)
 
 
+@pytest.mark.slow  # whole searches
 @pytest.mark.parametrize("law", LAWS)
 def test_no_tail_refutes_an_equilibrium(law: str) -> None:
     found = [_judged(law, seed) for seed in range(15)]

@@ -68,6 +68,7 @@ def same(one: Any, two: Any, unit: float = 1.0) -> None:
     assert (two.verdict, two.status) == (one.verdict, one.status)
 
 
+@pytest.mark.slow  # whole searches
 @pytest.mark.parametrize("what", ["data", "weights"])
 def test_gains_and_verdicts_are_the_same_in_other_units(what: str) -> None:
     plain = judged(*pair())
@@ -77,6 +78,7 @@ def test_gains_and_verdicts_are_the_same_in_other_units(what: str) -> None:
         same(plain, judged(*pair(**{what: scale})))
 
 
+@pytest.mark.slow  # whole searches
 def test_gains_of_a_wasserstein_value_are_in_proportion_to_it() -> None:
     def bounded(value: float) -> tuple[Game, Tensor]:
         return pair(
@@ -93,6 +95,7 @@ def test_gains_of_a_wasserstein_value_are_in_proportion_to_it() -> None:
         same(plain, judged(*bounded(scale)), unit=scale)
 
 
+@pytest.mark.slow  # whole searches
 def test_the_comparison_can_fail() -> None:
     with pytest.raises(AssertionError):
         same(judged(*pair()), judged(*pair(), domain=(-1.0, 1.0)))

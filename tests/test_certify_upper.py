@@ -169,6 +169,7 @@ def test_no_output_leaves_its_interval(make: Callable[[], nn.Module], slopes: bo
     assert float(width.median()) < (10.0 if slopes else 100.0)
 
 
+@pytest.mark.slow  # solves many programs
 @pytest.mark.parametrize("d", [1, 2, 3])
 @pytest.mark.parametrize("activation", ["leaky", "silu", "tanh"])
 def test_branch_and_bound_encloses_the_largest_output(d: int, activation: str) -> None:
@@ -277,6 +278,7 @@ def _game(objective: str, *, spectral: bool, seed: int = 0) -> Game:
 LONG = certify.Search(steps=100, restarts=1, batch_size=64)
 
 
+@pytest.mark.slow  # solves many programs
 @pytest.mark.parametrize("objective", ["vanilla", "wasserstein", "pairing", "squared-hellinger"])
 @pytest.mark.parametrize("lam", [math.inf, 1.0])
 def test_brackets_contain_what_a_search_finds(objective: str, lam: float) -> None:
@@ -303,6 +305,7 @@ def test_free_nets_are_bounded_where_the_objective_is() -> None:
     assert "[" not in free.sentence
 
 
+@pytest.mark.slow  # solves many programs
 def test_a_wrong_bound_is_caught_by_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
     true = _bracket.discriminator_upper
 

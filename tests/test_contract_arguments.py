@@ -481,6 +481,7 @@ def check_numbers(use: Use, name: str, value: Any) -> None:
             use(**{name: wrong})
 
 
+@pytest.mark.slow  # calls every door many times
 @pytest.mark.parametrize(("name", "parameter"), [(name, p) for name, (_, values) in NUMBERS.items() for p in values])
 @pytest.mark.filterwarnings("ignore::saddlegan.errors.BudgetWarning")
 def test_numbers_of_every_kind_are_taken_and_booleans_refused(name, parameter):
@@ -497,6 +498,7 @@ def check_seed(use: Use, seed: Any) -> None:
         use(random_state=True)
 
 
+@pytest.mark.slow  # calls every door many times
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.filterwarnings("ignore::saddlegan.errors.BudgetWarning")
 @pytest.mark.parametrize("name", sorted(SEEDS))

@@ -24,6 +24,7 @@ ESTIMATORS = [
 EXPECTED_FAILURES: dict[str, dict[str, str]] = {}
 
 
+@pytest.mark.slow  # fits every estimator many times
 @parametrize_with_checks(
     ESTIMATORS, expected_failed_checks=lambda estimator: EXPECTED_FAILURES.get(type(estimator).__name__, {})
 )
@@ -44,6 +45,7 @@ def X():
     return rng.standard_normal((40, 3)) @ np.diag([2.0, 1.0, 0.5]) + 1.0
 
 
+@pytest.mark.slow  # fits every estimator many times
 def test_fit_gives_a_solution_that_certifies_itself(estimator, X):
     assert estimator.fit(X) is estimator
     solution = estimator.solution_
@@ -58,6 +60,7 @@ def test_fit_gives_a_solution_that_certifies_itself(estimator, X):
     assert solution.stats["beta"] == estimator.beta_
 
 
+@pytest.mark.slow  # fits every estimator many times
 def test_fitted_players_are_modules_in_one_game(estimator, X):
     estimator.fit(X)
     assert isinstance(estimator.game_, Game)
@@ -75,6 +78,7 @@ def fresh(estimator: Any) -> Any:
     return clone(estimator)
 
 
+@pytest.mark.slow  # fits every estimator many times
 def test_samples_are_reproducible_and_of_the_data_s_kind(estimator, X):
     estimator.fit(X)
     first = estimator.sample(5, random_state=3)
@@ -87,6 +91,7 @@ def test_samples_are_reproducible_and_of_the_data_s_kind(estimator, X):
     np.testing.assert_allclose(tensor.numpy(), first, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow  # fits every estimator many times
 def test_global_random_states_stay_untouched(estimator, X):
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state(legacy=False)
     estimator.fit(X).sample(3, random_state=0)
@@ -94,6 +99,7 @@ def test_global_random_states_stay_untouched(estimator, X):
     np.testing.assert_equal(np.random.get_state(legacy=False), numpy_state)
 
 
+@pytest.mark.slow  # fits every estimator many times
 def test_pickling_keeps_the_model(estimator, X):
     estimator.fit(X)
     again = pickle.loads(pickle.dumps(estimator))

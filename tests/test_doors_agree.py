@@ -40,6 +40,7 @@ def test_a_moved_pair_is_refuted(model, share):
     assert certificate.gap > 1.0
 
 
+@pytest.mark.slow  # trains to the end
 def test_train_returns_to_the_solution_from_near_it(model):
     """Extragradient on all the data, with latents whose sample moments are the population's, so that V is exact."""
     rng = torch.Generator().manual_seed(1)

@@ -60,6 +60,7 @@ def test_the_page_holds_the_generator(digits):
     assert np.sqrt(np.mean((made - exact) ** 2)) < 0.004 * (exact.max() - exact.min())
 
 
+@pytest.mark.slow  # solves several stages
 def test_stages_of_a_progressive_run(staged):
     raw = payload(staged / "explorer.html")
     assert [view["shape"] for view in raw["views"]] == [[4, 4, 3], [8, 8, 3], [16, 16, 3]]
@@ -71,6 +72,7 @@ def test_stages_of_a_progressive_run(staged):
         assert above == pytest.approx(stage["solution"]["value"], rel=1e-4)
 
 
+@pytest.mark.slow  # solves several stages
 def test_runs_that_cannot_be_explored(tmp_path, capsys, staged):
     assert cli.run(["fit", "ring", "--n-latent", "1", "--out", str(tmp_path / "ring")]) == 0
     words = ["fit", "digits", "--features", "relu:32", "--n-latent", "4", "--out", str(tmp_path / "relu")]
@@ -114,6 +116,7 @@ def text(tab: Tab, name: str) -> str:
     return tab.evaluate(f"document.getElementById('{name}').textContent")
 
 
+@pytest.mark.slow  # starts Chromium
 @needs_browser
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1200, 400])

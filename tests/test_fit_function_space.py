@@ -20,6 +20,7 @@ def half_support(k=20):
     return p / p.sum(), start
 
 
+@pytest.mark.slow  # many steps
 def test_mass_returns_to_the_missing_half():
     """Oracle: p_g* = p_d."""
     p_init = torch.tensor([0.25] * 4 + [0.0] * 4)
@@ -31,6 +32,7 @@ def test_mass_returns_to_the_missing_half():
     assert solution.bound <= math.log(0.5) <= solution.value
 
 
+@pytest.mark.slow  # many steps
 @pytest.mark.parametrize("objective", LAGRANGIAN)
 @pytest.mark.parametrize("schedule", ["constant", "inverse-sqrt"])
 def test_gap_of_the_averages_obeys_the_known_rate(objective, schedule):
@@ -41,6 +43,7 @@ def test_gap_of_the_averages_obeys_the_known_rate(objective, schedule):
     assert solution.status.ok
 
 
+@pytest.mark.slow  # many steps
 @pytest.mark.parametrize("schedule", ["constant", "inverse-sqrt"])
 def test_gap_of_wasserstein_by_hand(schedule):
     """Oracle: the game with |D| <= 1 on a finite space, max over D of (p_d - p) D, min over p, written out."""

@@ -213,6 +213,7 @@ def test_other_numbers_of_points_on_the_line(m):
         assert model.solution_.value == pytest.approx(closed)
 
 
+@pytest.mark.slow  # many fits
 @pytest.mark.parametrize(("d", "m"), [(2, 10), (2, 40), (3, 14)])
 def test_other_numbers_of_points_in_space(d, m):
     """Oracle: the exact or many-start discrepancy of the points; the bound is one for all distributions."""
@@ -227,6 +228,7 @@ def test_other_numbers_of_points_in_space(d, m):
     assert value < np.square(X).sum(1).mean()
 
 
+@pytest.mark.slow  # many fits
 def test_too_few_points_are_refused():
     X = np.random.default_rng(3).standard_normal((30, 3))
     with pytest.raises(SolveError, match="`n_points`"):

@@ -48,6 +48,7 @@ def test_generic_arrangements_have_cover_s_number_of_cells(n, d):
     assert len(np.unique(patterns, axis=0)) == len(patterns)
 
 
+@pytest.mark.slow  # many programs and descents
 @pytest.mark.parametrize("seed", range(10))
 def test_degenerate_arrangements_equal_sampled_patterns(seed):
     rng = np.random.default_rng(seed)
@@ -148,6 +149,7 @@ def test_ten_dimensions_are_two_sided_and_below_the_wasserstein_distance():
         assert attained == pytest.approx(found.value, rel=1e-6)
 
 
+@pytest.mark.slow  # many programs and descents
 def test_ten_dimensions_search_stays_below_the_bound():
     """50 random cases, the raw search against the raw bound: `relu_discrepancy` itself never lets them cross."""
     ratios = []
@@ -231,6 +233,7 @@ def test_linear_generator_on_given_latents_satisfies_the_paper_s_program():
     assert found.solution.value >= found.solution.bound
 
 
+@pytest.mark.slow  # many programs and descents
 def test_gaussian_latents_are_matched_on_their_population():
     """Oracle: a search over covariances of the plane, feasibility at 720 directions."""
     rng = np.random.default_rng(4)
@@ -304,6 +307,7 @@ def penalised_adam(X, beta, starts, steps=800):
     return min(values)
 
 
+@pytest.mark.slow  # many programs and descents
 @pytest.mark.parametrize(("n", "d"), [(12, 3), (40, 5)])
 def test_free_points_in_space_beat_penalised_adam(n, d):
     X = torch.randn(n, d, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
@@ -320,6 +324,7 @@ def test_free_points_in_space_beat_penalised_adam(n, d):
         assert real - fake == pytest.approx(beta * float(D.path_norm()), rel=0.05)
 
 
+@pytest.mark.slow  # many programs and descents
 def test_a_time_limit_keeps_feasible_points_and_their_bound():
     X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     solution = fit.ReLUWGAN(beta=0.2, time_limit=1e-6, random_state=0).fit(X).solution_

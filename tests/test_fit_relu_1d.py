@@ -204,6 +204,7 @@ def test_stop_loss_discrepancy_equals_a_dense_search():
     assert found.value == pytest.approx(mismatch(x.numpy(), g.numpy()), abs=1e-12)
 
 
+@pytest.mark.slow  # many programs and descents
 def test_linear_generator_equals_a_search_over_scale_and_shift():
     """Oracle: a grid over (w, b), feasibility by the stop-loss transform of the normal distribution."""
     from scipy.stats import norm

@@ -39,6 +39,7 @@ def same(a, b):
     return repr(a) == repr(b)
 
 
+@pytest.mark.slow  # fits every estimator
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)
 @pytest.mark.parametrize("kind", ["numpy", "torch"])
 def test_everything_comes_back(estimator, kind, tmp_path):

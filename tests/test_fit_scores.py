@@ -45,6 +45,7 @@ def test_score_of_one_column_and_of_linear_relu_generators():
     assert -0.2 < drawn.score(x) < -0.05
 
 
+@pytest.mark.slow  # fits every estimator many times
 @pytest.mark.parametrize(("estimator", "grid"), SEARCHES, ids=lambda e: type(e).__name__)
 @pytest.mark.parametrize("shape", [(24, 3), (8, 10)], ids=["tall", "wide"])
 def test_grid_search_and_pipelines_over_every_estimator(estimator, grid, shape):

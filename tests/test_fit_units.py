@@ -28,6 +28,7 @@ CELLS = {
 }
 
 
+@pytest.mark.slow  # fits every estimator in several units
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_estimator_is_equivariant(cell):
     model, d = CELLS[cell](1.0)

@@ -193,6 +193,7 @@ def test_fifty_copied_and_fifty_repeated_images_are_called(digits):
     assert repeated.stats["distinct"] == 0.1
 
 
+@pytest.mark.slow  # many bootstraps
 @pytest.mark.parametrize("net", [None, features.RandomConvolution((8, 8))], ids=["pixels", "convolution"])
 def test_a_ladder_of_noise_is_climbed(net, digits, draw):
     real, _, held, fresh, _ = digits

@@ -92,6 +92,7 @@ def test_a_truncated_cache_is_detected_and_made_again(folder, tmp_path):
         Pyramid(cached.folder)
 
 
+@pytest.mark.slow  # decodes many times
 def test_flipped_bytes_in_a_cache_are_noticed_and_decoded_again(folder, tmp_path):
     cache = tmp_path / "cache"
     cached = build(folder, resolutions=(4, 8), cache=cache)
@@ -110,6 +111,7 @@ def test_flipped_bytes_in_a_cache_are_noticed_and_decoded_again(folder, tmp_path
         assert not build(folder, resolutions=(4, 8), cache=cache).notes  # said once
 
 
+@pytest.mark.slow  # decodes many times
 @pytest.mark.parametrize(
     "damage",
     [
@@ -127,6 +129,7 @@ def test_any_damage_of_an_index_is_decoded_again(folder, tmp_path, damage):
     np.testing.assert_array_equal(build(folder, resolutions=(4, 8), cache=tmp_path / "cache").array(8), whole)
 
 
+@pytest.mark.slow  # decodes many times
 def test_a_log_is_believed_only_as_far_as_the_bytes_are_there(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(pyramid, "CHUNK", 4)
     whole = build(folder, resolutions=(4, 8), cache=tmp_path / "other")
@@ -192,6 +195,7 @@ def test_a_full_disk_is_one_line_and_gives_its_space_back(folder, small_disk):
     assert build(folder, resolutions=(4, 8), cache=small_disk).shape == (30, 8, 8, 3)
 
 
+@pytest.mark.slow  # decodes many times
 def test_a_disk_that_fills_while_decoding_keeps_what_is_in(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(pyramid, "CHUNK", 4)
     real = pyramid._Entry.model_dump_json
@@ -231,6 +235,7 @@ if __name__ == "__main__":
     assert done.returncode == -9
 
 
+@pytest.mark.slow  # decodes many times
 def test_corrupt_files_are_named_or_skipped(folder, tmp_path):
     bad = folder / "b" / "03.png"
     bad.write_bytes(bad.read_bytes()[:200])

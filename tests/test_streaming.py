@@ -22,6 +22,7 @@ from test_procogan import pictures
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow  # large sums
 @pytest.mark.parametrize("d", [7, 1030])
 @pytest.mark.parametrize("integers", [True, False])
 def test_byte_gram_matrices_are_exact(d, integers, monkeypatch):

@@ -94,6 +94,7 @@ def test_accumulated_conditional_steps_equal_whole_ones(name: str) -> None:
     assert largest_difference(bits(game), bits(other)) < 1e-9
 
 
+@pytest.mark.slow  # whole trainings
 def test_conditions_decide_what_is_learned() -> None:
     """Labels give the mean: G told a label must make samples at that label's place."""
     with torch.random.fork_rng():
@@ -115,6 +116,7 @@ def test_conditions_decide_what_is_learned() -> None:
         assert float(made.mean()) == pytest.approx(place, abs=0.25)
 
 
+@pytest.mark.slow  # whole trainings
 def test_both_classes_of_a_conditional_ring_are_complete() -> None:
     """Eight modes, labels their parity, a gradient penalty: the example, whose counter is the PacGAN protocol's."""
     with torch.random.fork_rng():

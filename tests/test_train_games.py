@@ -75,6 +75,7 @@ def test_optimistic_converges_on_the_bilinear_game_at_the_known_rate() -> None:
     assert (radii[400] / radii[200]) ** (1 / 200) == pytest.approx(rate, rel=1e-6)
 
 
+@pytest.mark.slow  # whole trainings
 def test_alternating_cycles_on_the_bilinear_game() -> None:
     radii = play(bilinear(), train.Alternating, 2000)
     assert 0.5 < min(radii) < max(radii) < 2.0
@@ -107,6 +108,7 @@ def test_lookahead_converges_on_the_bilinear_game() -> None:
     assert radii[::6] == pytest.approx(iterated(jump, [1.0, 0.5], 20), rel=1e-9)
 
 
+@pytest.mark.slow  # whole trainings
 @pytest.mark.parametrize("name", train.RULES)
 def test_every_rule_solves_the_quadratic_game(name: str) -> None:
     """V = u^2/2 - u v - v^2/2 (strongly convex-concave): the one saddle point is 0."""
@@ -117,6 +119,7 @@ def test_every_rule_solves_the_quadratic_game(name: str) -> None:
     assert radii[-1] < 1e-3
 
 
+@pytest.mark.slow  # whole trainings
 def test_dirac_gan_circles_without_a_penalty_and_converges_with_r1() -> None:
     """Mescheder et al. 2018: unregularised alternating training of the Dirac-GAN does not converge, R1 makes it."""
     plain = play(bilinear(objective="vanilla"), train.Alternating, 1200, lr=0.1)
@@ -217,6 +220,7 @@ def test_an_infinite_c_transform_is_refused(rng: torch.Generator) -> None:
         train.CTransform(1.7)(game.D, game.G(z))
 
 
+@pytest.mark.slow  # whole trainings
 def test_w2gan_training_reaches_the_known_optimum(rng: torch.Generator) -> None:
     """Theory 2.2: with ||A||_2 <= 1 the value at the optimum is 0.85 for Sigma = diag(4, 1, 1/4), eta = 1.7."""
     game, x, z = w2_pair(rng)

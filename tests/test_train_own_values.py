@@ -81,6 +81,7 @@ RULES: dict[str, Callable[..., train.AbstractRule]] = {
 }
 
 
+@pytest.mark.slow  # whole trainings
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("make", [constrained, group_robust, domain_adaptation])
 def test_rules_reach_the_saddle_of_a_value_of_their_own(

@@ -103,6 +103,7 @@ def test_spectral_normalisation_bounds_the_slope() -> None:
         train.spectral_normalise(nn.Tanh())
 
 
+@pytest.mark.slow  # whole trainings
 @pytest.mark.parametrize("persistent", [True, False])
 def test_the_proximal_centre_stays_spectrally_normalised(persistent: bool) -> None:
     """Oracle: singular values. The centre is never played in training mode, so its own power iteration stands still."""
@@ -238,6 +239,7 @@ def test_replicas_refuse_what_they_cannot_keep_apart() -> None:
         train.PrimalDual(game, *sgd(game), replicas=2, accumulate=2)
 
 
+@pytest.mark.slow  # whole trainings
 @pytest.mark.parametrize(
     "objective", ["vanilla", "non-saturating", "kl", "reverse-kl", "pearson-chi2", "squared-hellinger"]
 )

@@ -332,6 +332,7 @@ def _fresh_compiler() -> Iterator[None]:
     torch._dynamo.reset()
 
 
+@pytest.mark.slow  # compiles
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch looks at it itself
 @pytest.mark.usefixtures("_fresh_compiler")
 @pytest.mark.parametrize("name", ["alternating", "proximal-fresh", "extragradient"])

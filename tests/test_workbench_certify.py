@@ -44,6 +44,7 @@ def _trained(out: Path, objective: str) -> runs.Run:
     return runs.Run.open(out)
 
 
+@pytest.mark.slow  # whole searches
 def test_a_solved_run_is_proved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     assert cli.run(["fit", "digits", "--out", str(out)]) == 0
@@ -67,6 +68,7 @@ def test_a_solved_run_is_proved(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert found.sentence in page
 
 
+@pytest.mark.slow  # whole searches
 def test_a_trained_run_is_searched_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = _trained(tmp_path / "run", "vanilla")
     assert cli.run(["certify", str(run.path), "--lam", "1", *FAST]) == 0
@@ -88,6 +90,7 @@ def test_a_trained_run_is_searched_and_drawn(tmp_path: Path, capsys: pytest.Capt
     }
 
 
+@pytest.mark.slow  # whole searches
 def test_same_seed_same_file(tmp_path: Path) -> None:
     texts = []
     for name in ("a", "b"):
@@ -97,6 +100,7 @@ def test_same_seed_same_file(tmp_path: Path) -> None:
     assert texts[0] == texts[1]
 
 
+@pytest.mark.slow  # whole searches
 def test_a_loss_that_is_not_zero_sum_is_judged_by_its_twin_and_this_is_said_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,6 +86,7 @@ def test_fit_digits_writes_a_whole_run(capsys: pytest.CaptureFixture[str], tmp_p
     assert shown["value"] == pytest.approx(np.linalg.eigvalsh(difference)[-1], rel=1e-9)
 
 
+@pytest.mark.slow  # runs whole commands
 def test_the_command_line_in_the_config_repeats_the_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     first = [
         "fit", "swiss-roll", "--n-latent", "3", "--features", "relu:12", "--beta", "0.01", "--no-center", "--seed", "4",
@@ -102,6 +103,7 @@ def test_the_command_line_in_the_config_repeats_the_run(capsys: pytest.CaptureFi
         assert (tmp_path / "a b" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
+@pytest.mark.slow  # runs whole commands
 @pytest.mark.parametrize(
     "options",
     [
@@ -394,6 +396,7 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
 
 
+@pytest.mark.slow  # starts and kills processes
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_kill_leaves_nothing(tmp_path: Path) -> None:
     script = (

@@ -35,6 +35,7 @@ def test_the_check_can_fail() -> None:
     assert not matches("a: 1\n", "a: 2\n")
 
 
+@pytest.mark.slow  # runs whole commands
 def test_the_command_line_page(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,6 +89,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return out
 
 
+@pytest.mark.slow  # runs whole commands
 def test_the_data_come_back_as_the_run_saw_them(made: Path) -> None:
     run = opened.load(made)
     X = run.data.X
@@ -107,6 +108,7 @@ def test_the_data_come_back_as_the_run_saw_them(made: Path) -> None:
         np.testing.assert_allclose(X[0].reshape(8, 8, 3), means, atol=1.0)
 
 
+@pytest.mark.slow  # runs whole commands
 def test_every_reader_takes_every_run(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:

@@ -51,6 +51,7 @@ def test_a_file_alone_is_refused(files, capsys):
     assert "--against" in err
 
 
+@pytest.mark.slow  # runs whole commands
 def test_reports_and_compare_measure(tmp_path, capsys):
     for seed in (0, 1):
         words = ("--steps", 2, "--n-samples", 400, "--seed", seed, "--out", tmp_path / str(seed))

@@ -32,6 +32,7 @@ def faults() -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow  # a process of its own
 def test_freed_memory_is_used_again() -> None:
     # 300 arrays of 320 pages; by default most runs fault on every page, some on few: it depends on what lies above them
     assert faults() < 5_000

@@ -95,6 +95,7 @@ def example(option: Any, number: int) -> list[str]:
     return [name, f"{3 + number},{4 + number}" if "," in metavar else str(3 + number)]
 
 
+@pytest.mark.slow  # runs whole commands
 @pytest.mark.parametrize("command", MAKERS)
 def test_every_option_comes_back_from_the_line_to_type_again(command: str) -> None:
     options = [p for p in cli.parse([command, "ring"]).parameters if p.param_type_name == "option" and p.name != "help"]
@@ -130,6 +131,7 @@ def test_the_recipe_comes_back_from_the_line_to_type_again() -> None:
         assert getattr(made[0], option.name) != Recipe.model_fields[option.name].default or option.is_flag
 
 
+@pytest.mark.slow  # runs whole commands
 def test_a_run_keeps_the_whole_line(tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["train", "ring", "--n-samples", "200", "--hidden", "8", "--batch", "16", "--points", "8", "--steps", "2"]
@@ -189,6 +191,7 @@ def test_words_of_the_sentence_are_not_taken_for_arguments() -> None:
 # for programs
 
 
+@pytest.mark.slow  # runs whole commands
 def test_json_is_the_only_thing_on_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     made = ["fit", "ring", "--n-samples", "100", "--n-latent", "1", "--out", str(out), "--json"]
@@ -211,6 +214,7 @@ def test_json_is_the_only_thing_on_standard_output(tmp_path: Path, capsys: pytes
     assert "nothing is there" in json.loads(capsys.readouterr().out)["error"]
 
 
+@pytest.mark.slow  # runs whole commands
 def test_a_file_can_go_to_standard_output(tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert cli.run(["fit", "ring", "--n-samples", "100", "--n-latent", "1", "--out", str(out)]) == 0

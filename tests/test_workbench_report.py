@@ -106,6 +106,7 @@ FIGURES = {
 }
 
 
+@pytest.mark.slow  # trains, or draws whole pages
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_are_reproducible_and_leave_matplotlib_as_it_was(name: str) -> None:
     import matplotlib
@@ -158,6 +159,7 @@ def test_hyphenated_words_and_numbers_stay_whole() -> None:
     assert html.whole(long) == long
 
 
+@pytest.mark.slow  # trains, or draws whole pages
 def test_a_section_can_be_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def extra(scene: Scene) -> Section | None:
         if scene.run.config.command != "train":
@@ -175,6 +177,7 @@ def test_a_section_can_be_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "extra" not in report.write(fitted(tmp_path, "ring", "--n-samples", "50")).read_text()
 
 
+@pytest.mark.slow  # trains, or draws whole pages
 def test_the_words_of_the_certificate(tmp_path: Path) -> None:
     page = report.write(fitted(tmp_path, "digits", "--beta", "0.2")).read_text()
     for words in ("What was solved.", "What is proved.", "no generator of any kind", "optimal, up to rounding"):
@@ -184,6 +187,7 @@ def test_the_words_of_the_certificate(tmp_path: Path) -> None:
     assert "src=" not in page.replace('src="data:image/png;base64,', "")
 
 
+@pytest.mark.slow  # trains, or draws whole pages
 def test_a_failed_solution_is_not_called_solved(tmp_path: Path) -> None:
     run = fitted(tmp_path, "digits")
     solution = run.read_json("certificate.json")["solution"]
@@ -213,6 +217,7 @@ def data_of(run: runs.Run, section: str) -> dict:
     return next(entry["data"] for entry in found if entry["id"] == section)
 
 
+@pytest.mark.slow  # trains, or draws whole pages
 @pytest.mark.parametrize(
     ("weight", "fault", "words"),
     [(0.0, "dead generator", "All samples are one and the same"), (0.1, "collapsed", "Collapse: the samples are")],

@@ -34,6 +34,7 @@ TRAINED = {
 }
 
 
+@pytest.mark.slow  # runs every experiment
 @pytest.mark.parametrize("name", list(registry.EXPERIMENTS))
 def test_every_experiment_runs_quickly(name, tmp_path, capsys):
     assert cli.run(["reproduce", name, "--quick", "--seeds", "1", "--out", str(tmp_path / "r"), "--json"]) == 0
@@ -99,6 +100,7 @@ print(made["numbers"])
 """
 
 
+@pytest.mark.slow  # runs experiments
 def test_a_killed_run_goes_on_behind_its_last_part(tmp_path):
     script = tmp_path / "four.py"
     script.write_text(FOUR_PARTS)

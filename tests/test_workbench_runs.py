@@ -285,6 +285,7 @@ with Run.open(sys.argv[1]).writing():
 """
 
 
+@pytest.mark.slow  # runs whole commands
 def test_a_second_writer_is_refused_by_name_until_the_first_is_gone(tmp_path: Path, rng: torch.Generator) -> None:
     run = make_run(tmp_path / "run", rng)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}

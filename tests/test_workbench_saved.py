@@ -41,6 +41,7 @@ def pair(G: nn.Module | None = None, **options: object) -> Game:
     return Game(nn.Sequential(nn.Linear(2, 2), nn.Tanh()) if G is None else G, D, latent=2, **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow  # runs whole commands
 def test_a_pair_of_torch_layers_comes_back_bit_for_bit(tmp_path: Path) -> None:
     game, X = pair(), np.random.default_rng(0).standard_normal((100, 2)).astype("float32")
     saddlegan.save(tmp_path / "a", game, X=X)
@@ -93,6 +94,7 @@ def test_what_a_run_does_not_keep_is_refused_before_anything_is_written(tmp_path
     saddlegan.save(tmp_path / "a", pair(discriminator_penalty=train.R1(0.1)), data="ring")
 
 
+@pytest.mark.slow  # runs whole commands
 def test_own_classes_are_imported_only_when_named(tmp_path: Path) -> None:
     """In processes of their own: here the example's module may be loaded already."""
     place = tmp_path / "work"
@@ -145,6 +147,7 @@ def test_a_pair_and_its_data_are_named_together(capsys: pytest.CaptureFixture[st
         assert "`--data` belongs to MODULE:FUNCTION" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # runs whole commands
 def test_the_example_runs(tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     command = [sys.executable, str(EXAMPLES / "own_pair_certified.py"), str(tmp_path)]

@@ -131,6 +131,7 @@ def test_a_constant_and_a_counting_column_are_pointed_out(ending: str, tmp_path:
     np.testing.assert_array_equal(standard.X[:, 2], 0.0)
 
 
+@pytest.mark.slow  # runs whole commands
 def test_a_table_of_unlike_columns_has_a_report_that_says_something(tmp_path: Path) -> None:
     """wine.csv's last column is a hundred times as wide as the others. Oracle: what the axes were asked to show."""
     wine: Any = load_wine(as_frame=True)

@@ -235,6 +235,7 @@ class StopAt:
         return False
 
 
+@pytest.mark.slow  # runs whole commands
 @pytest.mark.parametrize("rule", train.RULES)
 def test_stop_and_resume_give_the_bits_of_an_unbroken_run(tmp_path: Path, rule: str) -> None:
     session, run, data = small_run(tmp_path / "whole", rule)
@@ -417,6 +418,7 @@ def test_scales_that_are_none_are_refused(given: object) -> None:
         make_recipe(fourier=given)
 
 
+@pytest.mark.slow  # runs whole commands
 def test_many_seeds_equal_single_runs_and_are_tabled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = ["train", "ring", "--steps", "12", "--metrics-every", "12", *SMALL]
     assert cli.run([*line, "--seeds", "3", "--out", str(tmp_path / "all")]) == 0
@@ -481,6 +483,7 @@ def test_a_signal_saves_and_exits_cleanly(tmp_path: Path, number: signal.Signals
     assert runs.Run.open(out).metrics()[-1]["step"] <= done
 
 
+@pytest.mark.slow  # runs whole commands
 def test_images_train_with_the_convolutional_pair(tmp_path: Path) -> None:
     line = ["train", "digits", "--steps", "2", "--metrics-every", "1", "--rule", "proximal", "--batch", "8"]
     assert cli.run([*line, "--set", "hidden=4", "--out", str(tmp_path / "digits")]) == 0

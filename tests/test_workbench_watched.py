@@ -58,6 +58,7 @@ def _train(session: Session, run: runs.Run, data: sources.Data) -> loop.Ending:
     return loop.train(session, run, data, fingerprint=mark, callbacks=[watch], metrics=watch.figures)
 
 
+@pytest.mark.slow  # trains and searches along the way
 def test_lines_carry_gaps_and_training_keeps_its_bits(tmp_path: Path) -> None:
     watching, plain = _start(tmp_path / "a"), _start(tmp_path / "b", certify_every=0)
     _train(*watching)
@@ -83,6 +84,7 @@ def test_lines_carry_gaps_and_training_keeps_its_bits(tmp_path: Path) -> None:
     assert rows[-1]["proximal_gap_error"] == expected.standard_error
 
 
+@pytest.mark.slow  # trains and searches along the way
 @pytest.mark.parametrize("at", [9])
 def test_a_resumed_run_writes_the_same_lines(tmp_path: Path, at: int) -> None:
     whole, cut = _start(tmp_path / "whole"), _start(tmp_path / "cut")
@@ -106,6 +108,7 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_watch, "proximal_duality_gap", measure)
 
 
+@pytest.mark.slow  # trains and searches along the way
 def test_a_search_that_failed_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*args: Any, **options: Any) -> Certificate:
         found = certify.proximal_duality_gap(*args, **options)
@@ -117,6 +120,7 @@ def test_a_search_that_failed_stops_nothing(tmp_path: Path, monkeypatch: pytest.
     assert run.metrics()[-1]["proximal_gap"] < 0
 
 
+@pytest.mark.slow  # trains and searches along the way
 @pytest.mark.usefixtures("settled")
 def test_it_stops_once_the_gap_is_below_and_not_before(tmp_path: Path) -> None:
     session, run, data = _start(tmp_path / "a", stop_below=1e6)
@@ -127,6 +131,7 @@ def test_it_stops_once_the_gap_is_below_and_not_before(tmp_path: Path) -> None:
     assert _train(session, run, data).reason == "done"
 
 
+@pytest.mark.slow  # trains and searches along the way
 @pytest.mark.usefixtures("settled")
 def test_every_seed_is_measured_and_all_must_be_below(tmp_path: Path) -> None:
     session, run, data = _start(tmp_path / "a", seeds=2)
@@ -153,6 +158,7 @@ def test_broken_weights_are_left_to_the_loop() -> None:
     assert watch.figures(session) == {}
 
 
+@pytest.mark.slow  # trains and searches along the way
 @pytest.mark.usefixtures("settled")
 def test_the_command_judges_stops_reports_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
@@ -172,6 +178,7 @@ def test_the_command_judges_stops_reports_and_resumes(tmp_path: Path, capsys: py
     assert [row["step"] for row in runs.Run.open(out).metrics()] == list(range(9))
 
 
+@pytest.mark.slow  # trains and searches along the way
 def test_a_loss_that_is_not_zero_sum_is_measured_by_its_twin_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
