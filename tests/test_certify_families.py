@@ -10,6 +10,7 @@ import math
 import pytest
 
 from families import FAMILIES, ExactFamily, judged
+from saddlegan import certify
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::saddlegan.errors.BudgetWarning"),
@@ -26,3 +27,17 @@ def test_no_family_gets_a_false_verdict(name: str) -> None:
         for lam, truth, certificate in judged(name, 1, unit, lams=lams, search=search):
             wrong = "refuted" if truth else "proved"
             assert certificate.verdict != wrong, f"false {wrong} at lambda {lam}, unit {unit}: {certificate}"
+
+
+@pytest.mark.parametrize(("name", "gain"), [("clipped, at the corner", 0.0), ("spectral norm, off the corner", 0.5)])
+@pytest.mark.parametrize("lam", [math.inf, 1.0])
+def test_to_be_brought_into_the_domain_is_no_gain(name: str, gain: float, lam: float) -> None:
+    """The pair's samples lie outside the data's box. Oracle: V = w (3 - t) with |t| <= 1, by hand."""
+    known = FAMILIES[name].make(1, 1.0)
+    options = {"search": known.search(steps=20, samples=512, restarts=2, evaluations=5), "random_state": 1}
+    if math.isinf(lam):
+        certificate = certify.nash(known.game, known.data, **options)
+    else:
+        certificate = certify.proximal(known.game, known.data, lam=lam, norm="parameters", **options)
+    assert certificate.stats["outside"] > 0.0
+    assert certificate.generator_gain <= gain + 5.0 * certificate.standard_error + 1e-6

@@ -286,6 +286,9 @@ class Arena:
         free = gains
         if self.domain is not None:
             free = held_out_value - self._blocks(game.replace(G=player).value, self.splits.held_out)
+        if self.outside() > 0.0 and float(free.mean()) < float(gains.mean()):
+            # the pair's own samples lie outside: to be brought into the domain is no move of the generator's own
+            gains = free
         return Deviation(player, gains, free, found.curve, found.settled, found.slack, 0.0)
 
     def generator_on_proximal(
@@ -325,6 +328,11 @@ class Arena:
         gains, inner = self._proximal_gains(
             G, self._inner_starts(warm), self.splits.held_out, lam=lam, norm=norm, cautious=cautious
         )
+        if self.outside() > 0.0:
+            # what the pair itself would gain by being brought into the domain is not the deviation's
+            unmoved = self._blocks(self.game.replace(G=self._held(self.G)).value, self.splits.held_out)
+            brought = self.held_out_value - unmoved
+            gains = gains - brought if float(brought.mean()) > 0.0 else gains
         outcome = outcomes[min(chosen, len(outcomes) - 1)][0]
         settled = outcome.settled and inner.settled
         self._done += 1
