@@ -4,7 +4,7 @@ PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check lint docs bench clean
+.PHONY: demo test check fast lint docs bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(PY) || python3 -m venv $(VENV)
@@ -19,7 +19,10 @@ demo: $(STAMP)  ## fit real digits exactly and write a report
 test: $(STAMP) lint docs  ## all checks: lint, types, layers, docs, tests
 	@$(PY) -m pytest --numprocesses auto
 
-check: $(STAMP) lint  ## the edit loop: lint, types, layers and the fast tests
+check: $(STAMP)  ## the edit loop: lint, types, layers and the fast tests, side by side
+	@$(MAKE) --no-print-directory --jobs 2 lint fast
+
+fast: $(STAMP)
 	@$(PY) -m pytest --numprocesses auto -m "not slow" tests
 
 lint: $(STAMP)

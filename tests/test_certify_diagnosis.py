@@ -10,9 +10,10 @@ import pathlib
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from planted import NAMES, planted
-from saddlegan import certify
+from saddlegan import Game, certify, fit, networks
 from saddlegan.errors import InputError
 
 
@@ -115,3 +116,28 @@ def test_bad_input_is_refused_by_name() -> None:
         certify.diagnose(game, x[:10])
     with pytest.raises(InputError, match="samples of shape"):
         certify.diagnose(game, torch.zeros(64, 5))
+
+
+def test_a_solved_pair_stands_still_by_right() -> None:
+    """Oracle: the exact certificate proves the pair, and both its gradients are nothing."""
+    X = torch.from_numpy(load_digits().data)
+    game = fit.QuadraticWGAN(n_latent=2).fit(X).game_
+    assert certify.nash(game, X).verdict == "proved"
+    found = certify.diagnose(game, X)
+    assert found.findings["gradient of G"] < 1e-6
+    assert "vanishing gradients" not in found.faults
+
+
+def test_samples_that_are_told_apart_are_said_to_be() -> None:
+    """Gaussian samples, wider than Gaussian data: no known fault, and not a word of praise; as wide: praise."""
+    source = torch.Generator().manual_seed(0)
+    X = torch.randn(1024, 2, generator=source)
+    for width, said in ((1.6, "plainly told"), (1.0, "No fault was found")):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            G, D = torch.nn.Linear(2, 2, bias=False), networks.MLP(2, 1, hidden=(16,), activation="softplus")
+        with torch.no_grad():
+            G.weight.copy_(width * torch.eye(2))
+        found = certify.diagnose(Game(G, D, latent=2), X, random_state=1)
+        assert found.faults == ()
+        assert said in found.sentences[0]

@@ -347,6 +347,14 @@ def test_names_are_escaped_in_the_report(capsys: pytest.CaptureFixture[str], tmp
     assert "&lt;script&gt;" in page
 
 
+def test_the_package_runs_as_a_module() -> None:
+    """As `torchrun -m saddlegan` starts it."""
+    from saddlegan import __version__
+
+    done = subprocess.run([sys.executable, "-m", "saddlegan", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"saddlegan {__version__}\n"
+
+
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     from saddlegan import __version__
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import html
 import math
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from saddlegan import checks
 from saddlegan.batch import Rows, conditions, samples, take
+from saddlegan.certify.exact._judge import judge_exactly
+from saddlegan.certify.search._judge import prepare
 from saddlegan.certify.search._measure import Data, placed, read, seed_all, untouched
 from saddlegan.checks import RandomState
 from saddlegan.errors import InputError
@@ -27,6 +30,7 @@ ROWS = 512  # samples of either kind that distances are taken between
 PERMUTATIONS = 200
 DIFFERENT = 8.0  # energy distance, in its noise, beyond which samples differ: 1 in 10,000 at equal laws
 FAR = 3.0  # the same for the distance from samples to the data, in units of that between data
+STILL = "vanishing gradients"
 ALIVE = 1e-6  # a gradient below this share of its tensor's own size moves nothing in any training
 
 
@@ -160,9 +164,23 @@ def diagnose(
         seen = _Seen(game, rows, generator)
         figures = seen.samples() | seen.discriminator() | seen.gradients()
         faults = _faults(figures, game.objective.name)
-        sentences = _sentences(figures, faults, certificates or {})
         shown = seen.real[:ROWS].cpu(), seen.fake[:ROWS].cpu()
-        return Diagnosis(faults, sentences, figures, dict(certificates or {}), shown)
+    if STILL in faults and _is_proved(game, data, certificates or {}):
+        # where an equilibrium is proved, players stand still by right
+        faults = tuple(name for name in faults if name != STILL)
+    sentences = _sentences(figures, faults, certificates or {})
+    return Diagnosis(faults, sentences, figures, dict(certificates or {}), shown)
+
+
+def _is_proved(game: Game, data: Data, certificates: Mapping[str, Certificate]) -> bool:
+    """Whether some equilibrium of the pair is proved: by a certificate at hand, or in closed form."""
+    if any(found.verdict == "proved" for found in certificates.values()):
+        return True
+    with untouched(data), contextlib.suppress(InputError):  # what a certificate refuses is not proved
+        exact = prepare(game, data, "`certify.diagnose`", search=None, random_state=0, exact=True).exact
+        judged = None if exact is None else judge_exactly("stackelberg", exact, lam=0.0)
+        return judged is not None and judged.verdict == "proved"
+    return False
 
 
 class _Seen:
@@ -342,7 +360,7 @@ def _faults(f: Mapping[str, float], objective: str) -> tuple[str, ...]:
     blind = f.get("gradient of D", 1.0) < ALIVE and f.get("real ranked above generated", 0.5) < 0.75
     different = f["energy distance / its noise"] > DIFFERENT or f["distance to the data / between data"] > FAR
     if different and (still or blind) and not saturated and not dead:
-        found.append("vanishing gradients")
+        found.append(STILL)
     return tuple(found)
 
 
@@ -365,7 +383,7 @@ _ADVICE = {
     "reach G's first layer.",
     "drifting offset": "D carries a constant much larger than what it tells apart. A Wasserstein value does not see "
     "it, and precision is lost: add a small penalty on D's mean output.",
-    "vanishing gradients": "A player gets no gradient to speak of: it stands still without being at an optimum. Look "
+    STILL: "A player gets no gradient to speak of: it stands still without being at an optimum. Look "
     "for saturated activations or scales that vanish.",
 }
 
@@ -373,7 +391,16 @@ _ADVICE = {
 def _sentences(
     f: Mapping[str, float], faults: tuple[str, ...], certificates: Mapping[str, Certificate]
 ) -> tuple[str, ...]:
-    said = ["No fault was found." if not faults else f"Found: {', '.join(faults)}."]
+    apart = f["energy distance / its noise"]
+    if faults:
+        said = [f"Found: {', '.join(faults)}."]
+    elif apart > DIFFERENT:
+        said = [
+            "None of the known faults, but the samples are plainly told from the data: their energy distance is "
+            f"{apart:.0f} times what chance makes of it. Train on."
+        ]
+    else:
+        said = ["No fault was found."]
     ranked = f.get("real ranked above generated")
     if ranked is not None:
         side = "D is winning" if ranked > 0.75 else "G is winning" if ranked < 0.4 else "neither player is far ahead"
