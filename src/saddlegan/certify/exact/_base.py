@@ -97,8 +97,9 @@ def certificate(
     stats: dict[str, Any],
     *,
     upper: float = math.inf,
+    error: float = 0.0,
     status: Status = Status.OPTIMAL,
 ) -> Certificate:
-    """Certificate of gains that were computed, not sampled: it has no standard error."""
+    """Certificate of two gains, whose sum is the gap; computed ones have no standard error, sampled ones have."""
     gap = generator + discriminator
-    return Certificate(kind, gap, generator, discriminator, bound, verdict, 0.0, status, stats, upper)
+    return Certificate(kind, gap, generator, discriminator, bound, verdict, error, status, stats, upper)

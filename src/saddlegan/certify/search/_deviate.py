@@ -180,6 +180,7 @@ class Arena:
                 )
         return None
 
+    @functools.cached_property
     def outside(self) -> float:
         """Share of the pair's own samples that lie beyond the domain."""
         if self.domain is None:
@@ -187,6 +188,14 @@ class Arena:
         x, z = self.splits.select
         with torch.no_grad():
             return self.domain.outside(self.game.generate(z, conditions(x)))
+
+    @functools.cached_property
+    def _brought(self) -> Tensor:
+        """What the pair itself would gain, by block, by being brought into the domain: no deviation's own gain."""
+        if self.outside == 0.0:
+            return torch.zeros_like(self.held_out_value)
+        unmoved = self._blocks(self.game.replace(G=self._held(self.G)).value, self.splits.held_out)
+        return self.held_out_value - unmoved
 
     @torch.no_grad()
     def _magnitude(self) -> float:
@@ -286,7 +295,7 @@ class Arena:
         free = gains
         if self.domain is not None:
             free = held_out_value - self._blocks(game.replace(G=player).value, self.splits.held_out)
-        if self.outside() > 0.0 and float(free.mean()) < float(gains.mean()):
+        if self.outside > 0.0 and float(free.mean()) < float(gains.mean()):
             # the pair's own samples lie outside: to be brought into the domain is no move of the generator's own
             gains = free
         return Deviation(player, gains, free, found.curve, found.settled, found.slack, 0.0)
@@ -328,11 +337,8 @@ class Arena:
         gains, inner = self._proximal_gains(
             G, self._inner_starts(warm), self.splits.held_out, lam=lam, norm=norm, cautious=cautious
         )
-        if self.outside() > 0.0:
-            # what the pair itself would gain by being brought into the domain is not the deviation's
-            unmoved = self._blocks(self.game.replace(G=self._held(self.G)).value, self.splits.held_out)
-            brought = self.held_out_value - unmoved
-            gains = gains - brought if float(brought.mean()) > 0.0 else gains
+        if float(self._brought.mean()) > 0.0:
+            gains = gains - self._brought
         outcome = outcomes[min(chosen, len(outcomes) - 1)][0]
         settled = outcome.settled and inner.settled
         self._done += 1

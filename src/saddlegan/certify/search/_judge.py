@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from saddlegan import checks
 from saddlegan.batch import Rows, count
-from saddlegan.certify.exact._base import AbstractExactGame
+from saddlegan.certify.exact._base import AbstractExactGame, certificate
 from saddlegan.certify.exact._judge import judge_exactly
 from saddlegan.certify.exact._recognise import recognise
 from saddlegan.certify.search._bracket import bracket
@@ -98,7 +98,9 @@ def judge_by_search(
         where = "minus infinity: D's outputs lie outside the objective's domain" if value < 0 else f"{value:g}"
         doubt = f"V is {where} on the held-out samples, and no gain can be measured against it"
         stats = {"value": value, "lam": lam, "doubt": doubt, "settings": describe(arena.search)}
-        empty = _certificate(kind, math.nan, math.nan, "none", "undecided", math.nan, Status.NON_FINITE, stats)
+        empty = certificate(
+            kind, math.nan, math.nan, "none", "undecided", stats, error=math.nan, status=Status.NON_FINITE
+        )
         return empty, arena.G
     up = arena.discriminator() if discriminator is None else discriminator
     if math.isinf(lam):
@@ -212,7 +214,7 @@ def judge_by_search(
         "ideal_gain_standard_error": math.nan if ideal is None else ideal.standard_error,
         "blind": blind is not None,
         "domain": None if arena.domain is None else arena.domain.describe(),
-        "outside": arena.outside(),  # share of the pair's own samples beyond the domain
+        "outside": arena.outside,  # share of the pair's own samples beyond the domain
         "mode": "evaluation: running statistics at rest, dropout off",
         "growth": growth,
         "samples": {"search": count(arena.splits.search), "held_out": count(arena.splits.held_out[0])},
@@ -225,18 +227,18 @@ def judge_by_search(
     if refuted:
         stats["refuted_by"] = "discriminator" if gains["discriminator"].significant else "generator"
     upper, stats["upper"] = bracket(arena, up, down, lam=lam) if finite else (math.inf, {})
-    certificate = _certificate(
+    found = certificate(
         kind,
         gains["generator"].mean,
         gains["discriminator"].mean,
         bound,
         verdict,
-        total.standard_error,
-        status,
         stats,
-        upper,
+        upper=upper,
+        error=total.standard_error,
+        status=status,
     )
-    return certificate, down.player
+    return found, down.player
 
 
 def describe(search: Search) -> dict[str, Any]:
@@ -245,31 +247,6 @@ def describe(search: Search) -> dict[str, Any]:
     for name in ("project_generator", "project_discriminator"):
         settings[name] = None if settings[name] is None else repr(settings[name])
     return settings
-
-
-def _certificate(
-    kind: str,
-    generator: float,
-    discriminator: float,
-    bound: Any,
-    verdict: Any,
-    error: float,
-    status: Status,
-    stats: dict[str, Any],
-    upper: float = math.inf,
-) -> Certificate:
-    return Certificate(
-        kind=kind,
-        gap=generator + discriminator,
-        generator_gain=generator,
-        discriminator_gain=discriminator,
-        bound=bound,
-        verdict=verdict,
-        standard_error=error,
-        status=status,
-        stats=stats,
-        upper=upper,
-    )
 
 
 def judge(
@@ -290,9 +267,9 @@ def judge(
             game, data, f"`certify.{kind.replace(' ', '_')}`", search=search, random_state=random_state, exact=exact
         )
         if prepared.exact is not None:
-            certificate = judge_exactly(kind, prepared.exact, lam=lam)
-            if certificate is not None:
-                return certificate
+            judged = judge_exactly(kind, prepared.exact, lam=lam)
+            if judged is not None:
+                return judged
         if 0 < lam < math.inf:
             warn_if_piecewise_linear(game.D, norm)
         if fixed_budget:

@@ -60,7 +60,7 @@ def measure(
         seed=seed,
         n=n,
         features=features,
-        labels=None if data.spec.resolutions is not None else sources.labels(data.spec.source),
+        labels=sources.labels_of(data.spec),
         cache=pyramid.default_cache(),
     )
     facts = [(name, quality.verdict(each)) for name, each in found.measures.items()]

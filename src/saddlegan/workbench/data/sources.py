@@ -145,6 +145,11 @@ def labels(source: str | Path) -> np.ndarray | None:
     return found if found is not None and found.ndim == 1 else None
 
 
+def labels_of(spec: DataSpec) -> np.ndarray | None:
+    """`labels` of the data that a run was made from; none for pictures that were decoded to several sizes."""
+    return None if spec.resolutions is not None else labels(spec.source)
+
+
 def load_spec(spec: DataSpec) -> Data:
     """Load the data that a run was made from.
 

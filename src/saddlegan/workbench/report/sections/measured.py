@@ -25,7 +25,7 @@ def quality_of_samples(scene: Scene) -> Section | None:
             image_shape=spec.image_shape,
             value_range=spec.value_range,
             seed=scene.seed,
-            labels=None if spec.resolutions is not None else sources.labels(spec.source),
+            labels=sources.labels_of(spec),
             cache=pyramid.default_cache(),
         )
     except InputError as error:
