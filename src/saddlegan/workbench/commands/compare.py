@@ -103,10 +103,11 @@ def _compare(runs: Sequence[Run], out: Path) -> dict[str, Any]:
 
 def measures(runs: Sequence[Run]) -> dict[str, Mapping[str, Any]]:
     """The measures of the samples that each run's report holds."""
+    from saddlegan.workbench.report import page
+
     found: dict[str, Mapping[str, Any]] = {}
     for run in runs:
-        sections = run.read_json("report.json")["sections"] if run.has("report.json") else []
-        found[str(run.path)] = next((s["data"].get("measures", {}) for s in sections if s["id"] == "quality"), {})
+        found[str(run.path)] = page.read_measures(run)
     return found
 
 

@@ -157,6 +157,8 @@ def load_spec(spec: DataSpec) -> Data:
         DataError: they are gone, or have another shape than they had.
     """
     synthetic_source = spec.source.partition(":")[0] in synthetic.SOURCES
+    if spec.n_samples is not None and spec.n_samples != spec.shape[0]:  # before a damaged number is allocated
+        raise DataError(f"{spec.source} cannot be loaded: n_samples is {spec.n_samples}, but shape {spec.shape}")
     if spec.resolutions is not None and not synthetic_source and Path(spec.source).is_dir():
         from saddlegan.workbench.data.decoding import Crop
 

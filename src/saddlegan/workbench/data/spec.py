@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from saddlegan.workbench.data.tables import TableOptions, Words
 
@@ -46,6 +48,24 @@ class DataSpec(BaseModel):
     crop: tuple[int, int, int] | None = None
     cache: str | None = None
     stored_shape: tuple[int, ...] | None = None
+
+    @model_validator(mode="after")
+    def _of_one_width(self) -> DataSpec:
+        """Whatever is said of columns is said of all of them."""
+        n, d = self.shape
+        widths = {
+            "columns": d if self.columns is None else len(self.columns),
+            "units": d if self.units is None else len(self.units),
+            "image_shape": d if self.image_shape is None else math.prod(self.image_shape),
+        }
+        for name, width in widths.items():
+            if width != d:
+                raise ValueError(f"{name} is of {width} numbers, shape of {d}")
+        if min(n, d) < 1:
+            raise ValueError("shape must be of positive numbers")
+        if any(not column.values or not 0 <= column.start <= d - len(column.values) for column in self.words):
+            raise ValueError("words are outside the columns")
+        return self
 
     def in_own_units(self, rows: np.ndarray) -> np.ndarray:
         """Rows (n, d) in the table's own units."""

@@ -23,6 +23,7 @@ from saddlegan.errors import RunError
 from saddlegan.networks import LinearGenerator
 from saddlegan.workbench.files import write_atomic
 from saddlegan.workbench.report.scene import short_name, subtitle_of
+from saddlegan.workbench.runs.certificate import read_solution, read_spectrum, read_stages
 from saddlegan.workbench.runs.folder import Run
 
 STAGES_FILE = "stages.safetensors"
@@ -79,36 +80,36 @@ def views_of(run: Run) -> list[View]:
         raise RunError(f"the run {run.path} is not of images; the explorer draws pictures (see `fit --image-shape`)")
     if not run.has("certificate.json"):
         raise RunError(f"the run {run.path} was not solved: it has no certificate.json; the explorer needs `fit`")
-    solved = run.read_json("certificate.json")
-    spectrum = [float(value) for value in solved.get("spectrum", [])]
     if run.has(STAGES_FILE):
-        return _staged(run, solved)
-    generator = run.load_generator()
-    if not isinstance(generator, LinearGenerator) or "solution" not in solved:
+        return _staged(run)
+    solution, generator = read_solution(run), run.load_generator()
+    if not isinstance(generator, LinearGenerator) or solution is None:
         raise RunError(
             f"the run {run.path} has a {type(generator).__name__}; the explorer needs a solved linear generator "
             "(`fit` without --features)"
         )
     h, w, c = (*shape, 1)[:3]
     scale, offset = config.sample_scale, config.sample_offset
-    stats = solved["solution"]["stats"]
+    total = solution.stats.get("total_moment")
+    if not isinstance(total, (int, float)):
+        raise RunError(f"{run.path}/certificate.json is damaged: solution.stats.total_moment must be a number")
     return [
         view_of(
             factor=generator.weight.detach().numpy() * scale,
             mean=generator.mean.detach().numpy() * scale + offset,
-            beta=float(stats["beta"]) * scale**2,
+            beta=float(solution.stats["beta"]) * scale**2,
             shape=(h, w, c),
-            spectrum=spectrum,
-            total=float(stats["total_moment"]) * scale**2,
+            spectrum=read_spectrum(run),
+            total=float(total) * scale**2,
         )
     ]
 
 
-def _staged(run: Run, solved: dict[str, Any]) -> list[View]:
+def _staged(run: Run) -> list[View]:
     try:
         tensors = load_tensors((run.path / STAGES_FILE).read_bytes())
         views = []
-        for entry in solved["stages"]:
+        for entry in read_stages(run)[0]:
             r, c = int(entry["resolution"]), int(entry["channels"])
             views.append(
                 view_of(

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import Field
 
 from saddlegan.errors import DataError, InputError
 from saddlegan.workbench.data.sources import Data
@@ -18,6 +20,7 @@ from saddlegan.workbench.report.scene import Scene, Section, subtitle_of, title_
 from saddlegan.workbench.report.sections import equilibrium, every_run, findings, measured, solved, stages, trained
 from saddlegan.workbench.runs.folder import Run
 from saddlegan.workbench.runs.opened import data_of
+from saddlegan.workbench.runs.reading import Figure, Number, Part, validated
 
 # every section that a report may have, from top to bottom
 SECTIONS: tuple[Callable[[Scene], Section | None], ...] = (
@@ -38,6 +41,40 @@ SECTIONS: tuple[Callable[[Scene], Section | None], ...] = (
     every_run.data_facts,
     every_run.repeat,
 )
+
+
+class _Measure(Part):
+    value: Figure
+    floor: Figure
+    standard_error: Number
+
+
+class _Data(Part):
+    measures: dict[str, _Measure] = Field(default_factory=dict)
+
+
+class _Section(Part):
+    id: str
+    data: _Data
+
+
+class _Report(Part):
+    """What a comparison reads of a `report.json`."""
+
+    sections: list[_Section]
+
+
+def read_measures(run: Run) -> dict[str, dict[str, Any]]:
+    """The measures of the samples in a run's `report.json`; none where there is none.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    if not run.has("report.json"):
+        return {}
+    report: _Report = validated(_Report, run.read_json("report.json"), str(run.path / "report.json"))
+    data = next((section.data for section in report.sections if section.id == "quality"), _Data())
+    return {name: each.model_dump() for name, each in data.measures.items()}
 
 
 def write(run: Run, *, data: Data | None = None) -> Path:

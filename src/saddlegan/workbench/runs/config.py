@@ -11,8 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from saddlegan.errors import RunError
 from saddlegan.workbench.data.spec import DataSpec
+from saddlegan.workbench.runs.reading import REMEDY, first_fault, parse_json
 
 FORMAT = "saddlegan-run"
+MOST_LATENTS = 1 << 20  # a damaged number must not be allocated
 
 
 class _Frozen(BaseModel):
@@ -40,7 +42,7 @@ class LatentSpec(_Frozen):
         options: further arguments, plain JSON.
     """
 
-    size: int = Field(ge=1)
+    size: int = Field(ge=1, le=MOST_LATENTS)
     kind: str = "gaussian"
     options: dict[str, Any] = Field(default_factory=dict)
 
@@ -82,8 +84,8 @@ class RunConfig(_Frozen):
     discriminator: NetworkSpec | None
     objective: str = "wasserstein"
     seed: int = 0
-    sample_scale: float = 1.0
-    sample_offset: float = 0.0
+    sample_scale: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
+    sample_offset: float = Field(default=0.0, allow_inf_nan=False)
     options: dict[str, Any] = Field(default_factory=dict)
     command_line: str = ""
     saddlegan: str = Field(default_factory=lambda: _version())
@@ -104,10 +106,11 @@ def read_config(path: Path) -> RunConfig:
         RunError: missing, not JSON, or not a run of this layout; the message names the file and the first fault.
     """
     try:
-        return RunConfig.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        found = RunConfig.model_validate_json(content)
+        parse_json(content, str(path))  # the free `options` within it too
+        return found
     except OSError as error:
         raise RunError(f"{path} cannot be read ({error.strerror}); is {path.parent} a saddlegan run?") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise RunError(f"{path} is not the config of a saddlegan run: {place}: {first['msg'].lower()}") from error
+        raise RunError(f"{path} is not the config of a saddlegan run: {first_fault(error)}; {REMEDY}") from error

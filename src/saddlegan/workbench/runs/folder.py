@@ -18,10 +18,11 @@ import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field, TypeAdapter
 from torch import nn
 
 from saddlegan.errors import InputError, RunError
@@ -30,6 +31,7 @@ from saddlegan.workbench import files, locks
 from saddlegan.workbench.files import LOCK, named, write_atomic
 from saddlegan.workbench.runs.config import RunConfig, read_config
 from saddlegan.workbench.runs.players import draw_latents, load_network, state_bytes
+from saddlegan.workbench.runs.reading import Figure, Part, Whole, parse_json, validated
 
 SAMPLE_ROWS = 4096  # rows per forward pass when sampling
 OWN_FILES = frozenset(
@@ -49,6 +51,18 @@ OWN_FILES = frozenset(
         LOCK,
     }
 )
+
+
+class _Metrics(Part):
+    """A line of `metrics.jsonl`: the step, and figures, of which those by seed are lists."""
+
+    # pydantic's own way to type the entries that are not declared
+    __pydantic_extra__: dict[str, Figure | list[Figure]] = Field(init=False)  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    step: Annotated[Whole, Field(ge=0)]
+
+
+_METRICS = TypeAdapter(_Metrics)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,11 +233,10 @@ class Run:
             RunError: missing or damaged.
         """
         try:
-            return json.loads((self.path / name).read_bytes())
+            content = (self.path / name).read_bytes()
         except OSError as error:
             raise RunError(f"{self.path / name} cannot be read ({error.strerror}); the run is incomplete") from error
-        except ValueError as error:
-            raise RunError(f"{self.path / name} is damaged: {error}") from error
+        return parse_json(content, str(self.path / name))
 
     def with_options(self, options: Mapping[str, Any], line: str) -> Run:
         """Write `config.json` with other options, and one line more to type for making the run again.
@@ -258,7 +271,7 @@ class Run:
         """Read `metrics.jsonl`; a last line cut off by a kill is dropped, a missing file is an empty list.
 
         Raises:
-            RunError: a complete line is not a JSON object.
+            RunError: a complete line is not a step with figures.
         """
         path = self.path / "metrics.jsonl"
         if not path.exists():
@@ -267,12 +280,9 @@ class Run:
             lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
         rows: list[dict[str, Any]] = []
         for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise RunError(f"{path}, line {number} is damaged: {error}") from error
-            if not isinstance(row, dict):
-                raise RunError(f"{path}, line {number} is not a JSON object")
+            place = f"{path}, line {number}"
+            row = parse_json(line, place)
+            validated(_METRICS, row, place)
             rows.append(row)
         return rows
 

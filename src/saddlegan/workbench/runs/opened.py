@@ -111,14 +111,17 @@ def shaped(game: Game, X: np.ndarray, *, of: str) -> torch.Tensor:
         of: what the generator belongs to, for a message.
 
     Raises:
-        RunError: the generator makes samples of another length.
+        RunError: the generator makes samples of another length, or cannot be run.
     """
-    with torch.no_grad():  # a copy: batch statistics of the pair stay as they are
-        shape = (
-            game.replace(G=clone(game.G).eval())
-            .generate(game.sample_latent(2, torch.Generator().manual_seed(0)))
-            .shape[1:]
-        )
+    try:
+        with torch.no_grad():  # a copy: batch statistics of the pair stay as they are
+            shape = (
+                game.replace(G=clone(game.G).eval())
+                .generate(game.sample_latent(2, torch.Generator().manual_seed(0)))
+                .shape[1:]
+            )
+    except (RuntimeError, IndexError, MemoryError) as error:
+        raise RunError(f"the generator of {of} cannot be run on its latents: {error}") from error
     if X.shape[1] != math.prod(shape):
         raise RunError(f"the generator of {of} makes samples of length {math.prod(shape)}, its data {X.shape[1]}")
     return torch.from_numpy(np.array(X)).reshape(len(X), *shape)

@@ -11,7 +11,7 @@ import dataclasses
 import inspect
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,10 @@ from saddlegan.networks import (
 )
 from saddlegan.train import MixedLatent
 from saddlegan.workbench.runs.config import LatentSpec, NetworkSpec
+from saddlegan.workbench.runs.reading import REMEDY
 
 Options = dict[str, Any]
+SMALL = 4096  # a size up to which nothing is looked at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +106,7 @@ def build_network(spec: NetworkSpec) -> nn.Module:
             return row.build(spec.options) if isinstance(row, NetworkRow) else row(spec.options)
     except RunError:
         raise
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError, AttributeError, MemoryError) as error:
         raise RunError(f"the options of network {spec.kind!r} do not fit it: {error}") from error
 
 
@@ -127,6 +129,14 @@ def load_network(spec: NetworkSpec, path: Path) -> nn.Module:
         raise RunError(f"{path} cannot be read ({error.strerror or error}); the run is incomplete") from error
     except SafetensorError as error:
         raise RunError(f"{path} is damaged or not a safetensors file: {error}") from error
+    if spec.kind in NETWORKS:  # before a damaged size is allocated
+        held = max(SMALL, sum(weight.numel() for weight in state.values()))
+        for name, size in _sizes(spec.options):
+            if size > held:
+                raise RunError(
+                    f"{path} does not hold the weights of the network in config.json: `{name}` is {size:,}, and there "
+                    f"are {held:,} weights; {REMEDY}"
+                )
     module = build_network(spec)
     try:
         module.load_state_dict(state, assign=True)
@@ -140,6 +150,16 @@ def load_network(spec: NetworkSpec, path: Path) -> nn.Module:
                 "changed; train again, or put sound weights in its place"
             )
     return module.eval()
+
+
+def _sizes(options: object, name: str = "options") -> Iterator[tuple[str, int]]:
+    """The whole numbers among a network's options, with their names."""
+    if isinstance(options, (dict, list)):
+        entries = options.items() if isinstance(options, dict) else enumerate(options)
+        for key, entry in entries:
+            yield from _sizes(entry, f"{name}.{key}")
+    elif isinstance(options, int):
+        yield name, options
 
 
 SEQUENTIAL, IMPORTED = "sequential", "import"

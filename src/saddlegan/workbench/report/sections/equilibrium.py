@@ -22,6 +22,7 @@ from saddlegan.workbench.report.figures.pictures import tile, to_pictures
 from saddlegan.workbench.report.scene import Scene, Section
 from saddlegan.workbench.runs import certificate
 from saddlegan.workbench.runs.folder import Run
+from saddlegan.workbench.runs.reading import REMEDY
 
 KEY = "equilibrium"
 PICTURE = "deviation.png"
@@ -54,7 +55,7 @@ def read(run: Run) -> Equilibrium | None:
     try:
         return None if found is None else from_dict(Equilibrium, found)
     except InputError as error:
-        raise RunError(f"{run.path / certificate.NAME} is damaged: {error}") from error
+        raise RunError(f"{run.path / certificate.NAME} is damaged: {error}; {REMEDY}") from error
 
 
 def in_words(lam: float) -> str:

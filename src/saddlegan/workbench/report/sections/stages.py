@@ -10,6 +10,7 @@ from saddlegan.workbench.report import explorer, html
 from saddlegan.workbench.report.figures import style
 from saddlegan.workbench.report.figures.pictures import tile, to_pictures
 from saddlegan.workbench.report.scene import Scene, Section
+from saddlegan.workbench.runs.certificate import read_stages
 
 ROUNDING = 1e-12  # of the largest variance
 SHOWN = 8  # samples in a row
@@ -19,8 +20,8 @@ def stages(scene: Scene) -> Section | None:
     """Each resolution: pictures from one set of latents, what was kept, what is proved, how long it took."""
     if not scene.run.has(explorer.STAGES_FILE):
         return None
-    facts = scene.run.read_json("certificate.json")
-    entries, views = facts["stages"], explorer.views_of(scene.run)
+    entries, seconds = read_stages(scene.run)
+    views = explorer.views_of(scene.run)
     size = max(len(view.values) for view in views)
     z = np.random.default_rng(scene.seed).standard_normal((SHOWN, size))
     low, high = scene.run.config.data.value_range or (0.0, 255.0)
@@ -52,11 +53,11 @@ def stages(scene: Scene) -> Section | None:
             ]
         ),
         html.text(
-            f"Reading took {facts['seconds']['reading']:.3g} s, everything {facts['seconds']['all']:.3g} s. "
+            f"Reading took {seconds['reading']:.3g} s, everything {seconds['all']:.3g} s. "
             "explorer.html in this run's folder lets you move the latents and beta by hand."
         ),
     ]
-    return Section("stages", "Stage by stage", html.join(body), {"stages": entries, "seconds": facts["seconds"]})
+    return Section("stages", "Stage by stage", html.join(body), {"stages": entries, "seconds": seconds})
 
 
 def _words(entry: dict[str, Any]) -> str:

@@ -1,0 +1,193 @@
+"""Runs whose JSON or weights were altered: every command works or says one line, and none ends in a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from saddlegan.errors import RunError
+from saddlegan.workbench import cli
+from saddlegan.workbench.runs import reading
+
+FILES = ("config.json", "certificate.json", "metrics.jsonl", "report.json")
+KINDS = ("quadratic", "pictures", "judged", "train", "progressive")
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "sample": ("sample", "RUN", "-n", "5", "--out", "OUT.csv", "--overwrite"),
+    "report": ("report", "RUN"),
+    "explore": ("explore", "RUN", "--out", "OUT.html"),
+    "compare": ("compare", "RUN", "OTHER", "--out", "OUT.png"),
+}
+DELETED = object()
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+VALUES = (
+    *(None, "x", "nan", -1, 0, 10**12, 1e12, 10**400, float("nan"), True),
+    *([], {}, [1, "a"], {"a": 1}, nested(100), DELETED),
+)
+
+
+def run_of(*words: str | Path) -> tuple[int, str]:
+    """Exit code and what was said on standard error; a bug's traceback is the test's."""
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        return cli.run([str(word) for word in words]), said.getvalue()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sound")
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
+    np.save(folder / "images.npy", images)
+    fits = ("fit", "ring", "--n-samples", "100", "--n-latent", "2")
+    stages = ("--progressive", "--resolutions", "4,8", "--n-components", "3,4")
+    train = ("--n-samples", "100", "--steps", "4", "--hidden", "8", "--batch", "16")
+    for name, words in {
+        "quadratic": fits,
+        "pictures": ("fit", "digits", "--n-latent", "3"),
+        "judged": fits,
+        "train": ("train", "ring", *train),
+        "progressive": ("fit", folder / "images.npy", *stages),
+    }.items():
+        assert run_of(*words, "--out", folder / name)[0] == 0
+    assert run_of("certify", folder / "judged", "--steps", "2")[0] == 0
+    return folder
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The paths of a document's entries; of long lists the first two."""
+    yield at
+    entries = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
+    for key, entry in entries:
+        yield from places(entry, (*at, key))
+
+
+def altered(document: Any, at: tuple[Any, ...], value: Any) -> Any:
+    if not at:
+        return None if value is DELETED else value
+    changed = copy.deepcopy(document)
+    parent = changed
+    for key in at[:-1]:
+        parent = parent[key]
+    if value is DELETED:
+        del parent[at[-1]]
+    else:
+        parent[at[-1]] = value
+    return changed
+
+
+def check(runs: Path, work: Path, kind: str, command: str, name: str, content: bytes) -> tuple[int, str]:
+    """Run a command on a copy of a run with one file replaced."""
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(runs / kind, work / "run")
+    (work / "run" / name).write_bytes(content)
+    others = {"RUN": work / "run", "OTHER": runs / "quadratic"}
+    words = [others.get(word, word.replace("OUT", str(work / "out"))) for word in COMMANDS[command]]
+    code, said = run_of(*words)
+    assert code in (0, 2), said
+    if code == 2:
+        assert said.strip()
+        assert said.count("\n") == 1, said
+    return code, said
+
+
+def alterations(data: st.DataObject, runs: Path, work: Path) -> None:
+    kind = data.draw(st.sampled_from(KINDS))
+    name = data.draw(st.sampled_from([name for name in FILES if (runs / kind / name).exists()]))
+    command = "compare" if name == "report.json" else data.draw(st.sampled_from(sorted(COMMANDS)))
+    lines = (runs / kind / name).read_text().splitlines()
+    if name != "metrics.jsonl":
+        lines = ["\n".join(lines)]
+    line = data.draw(st.integers(0, len(lines) - 1))
+    document = json.loads(lines[line])
+    value = data.draw(st.sampled_from(VALUES))
+    lines[line] = json.dumps(altered(document, data.draw(st.sampled_from(list(places(document)))), value))
+    check(runs, work, kind, command, name, ("\n".join(lines) + "\n").encode())
+
+
+MANNERS = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
+
+
+@settings(max_examples=15, derandomize=True, **MANNERS)
+@given(data=st.data())
+def test_altered_json_is_used_or_named(data: st.DataObject, runs: Path, tmp_path: Path) -> None:
+    alterations(data, runs, tmp_path / "work")
+
+
+@pytest.mark.slow  # hundreds of runs are opened
+@settings(max_examples=150, **MANNERS)
+@given(data=st.data())
+def test_altered_json_is_used_or_named_at_length(data: st.DataObject, runs: Path, tmp_path: Path) -> None:
+    alterations(data, runs, tmp_path / "work")
+
+
+@pytest.mark.parametrize(
+    ("kind", "command", "name", "at", "value"),
+    [
+        ("pictures", "explore", "certificate.json", ("solution", "stats", "total_moment"), {"a": 1}),
+        ("pictures", "explore", "certificate.json", ("spectrum",), 1e12),
+        ("quadratic", "report", "certificate.json", ("solution", "stats", "solve_seconds"), None),
+        ("quadratic", "report", "certificate.json", ("solution", "stats", "kept"), 1e12),
+        ("progressive", "report", "certificate.json", ("stages", 0, "total"), 10**400),
+        ("progressive", "report", "certificate.json", ("stages",), DELETED),
+        ("progressive", "explore", "certificate.json", ("stages", 0, "spectrum"), True),
+        ("quadratic", "compare", "report.json", ("sections",), 3),
+        ("quadratic", "sample", "config.json", ("generator", "options", "n_latent"), 10**12),
+        ("quadratic", "sample", "config.json", ("latent", "size"), 10**12),
+        ("quadratic", "sample", "config.json", ("sample_scale",), float("nan")),
+        ("quadratic", "sample", "config.json", ("data", "shape"), [0, 2]),
+        ("quadratic", "sample", "config.json", ("options", "beta"), nested(100)),
+    ],
+)
+def test_faults_that_once_gave_a_traceback(
+    kind: str, command: str, name: str, at: tuple[Any, ...], value: Any, runs: Path, tmp_path: Path
+) -> None:
+    content = json.dumps(altered(json.loads((runs / kind / name).read_text()), at, value)).encode()
+    code, said = check(runs, tmp_path / "work", kind, command, name, content)
+    assert code == 2
+    assert "run" in said
+    assert "sound copy" in said or "weights" in said or "damaged" in said
+
+
+@pytest.mark.parametrize("value", [{}, "x", None, True, [[1]]])
+def test_metrics_of_other_types_are_named_with_their_line(value: Any, runs: Path, tmp_path: Path) -> None:
+    lines = (runs / "train" / "metrics.jsonl").read_text().splitlines()
+    lines[1] = json.dumps(json.loads(lines[1]) | {"spread": value})
+    code, said = check(runs, tmp_path / "work", "train", "report", "metrics.jsonl", "\n".join([*lines, ""]).encode())
+    assert (code, "metrics.jsonl, line 2 is damaged: spread" in " ".join(said.split())) == (2, True)
+
+
+@settings(max_examples=20, derandomize=True, **MANNERS)
+@given(data=st.data())
+def test_altered_heads_of_safetensors_are_used_or_named(data: st.DataObject, runs: Path, tmp_path: Path) -> None:
+    content = bytearray((runs / "quadratic" / "generator.safetensors").read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        del content[place:]
+    else:
+        content[place] ^= 1 << data.draw(st.integers(0, 7))
+    check(runs, tmp_path / "work", "quadratic", "sample", "generator.safetensors", bytes(content))
+
+
+def test_only_json_as_the_library_writes_it_is_parsed() -> None:
+    assert reading.parse_json(b'{"a": [1, 2.5, "nan"]}', "f") == {"a": [1, 2.5, "nan"]}
+    for content in (b"{", b"NaN", b"-Infinity", b"1" * 30, b"[" * 100_000, json.dumps(nested(100)).encode(), b"\xff"):
+        with pytest.raises(RunError, match=r"^f is damaged: .*sound copy"):
+            reading.parse_json(content, "f")
