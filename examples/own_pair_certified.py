@@ -2,10 +2,12 @@
 
 Run it: python examples/own_pair_certified.py [folder]
 
-The same from a shell, in the folder of this file, with samples in x.npy:
+The same from a shell, in the folder of this file, with samples in x.npy; `certify` takes the untrained pair as well,
+by the words that `train` takes here:
 
     saddlegan diagnose own_pair_certified:make_game --data x.npy --report diagnosis.html
-    saddlegan certify own_pair_certified:make_game --data x.npy --out runs/mine
+    saddlegan train own_pair_certified:make_game --data x.npy --out runs/mine
+    saddlegan certify runs/mine --import own_pair_certified
     saddlegan sample runs/mine --import own_pair_certified -n 100 --out samples.npy
 """
 

@@ -54,12 +54,15 @@ def prepare(place: Path) -> None:
         for number in range(PICTURES):
             pixels = rng.integers(0, 256, (side, side)).astype(np.uint8)
             Image.fromarray(pixels).save(place / folder / f"{number}.png")
+    np.save(place / "x.npy", rng.standard_normal((64, 2)).astype(np.float32))
     np.save(place / "images.npy", rng.integers(0, 256, (PICTURES, 32, 32), dtype=np.uint8))
 
 
 def shortened(words: Sequence[str]) -> list[str]:
     if words[0] == "train" and "--resume" in words:
         return list(words)
+    if words[0] == "train" and ":" in words[1]:  # a pair of one's own has its own networks
+        return [*words, "--steps", "6", "--batch", "16"]
     more = shlex.split(SHORT.get(words[0], ""))
     if "--certify-every" in words:
         more += ["--certify-every", "3", "--set", "certify_steps=3"]
@@ -86,6 +89,7 @@ def test_a_wrong_line_is_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.stem)
 @pytest.mark.slow  # every command of a page, one after the other
 def test_every_command_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     prepare(tmp_path)
     for words in commands(page):

@@ -71,6 +71,7 @@ def example(option: Any, number: int) -> list[str]:
         "--objective": "vanilla",
         "--certify-objective": "kl",
         "--start": "collapsed:2",
+        "--network": "image",
         "--activation": "soft plus",
         "--set": "hold=0.5",
         "--stop-when": "high_quality>=0.95",

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from saddlegan import objectives
+from saddlegan import objectives, train
 from saddlegan.errors import InputError, InputTypeError, RunError
 from saddlegan.game import Game
 from saddlegan.workbench.data import sources
@@ -93,10 +94,7 @@ def save(
     """
     if (data is None) == (X is None):
         raise InputError("give one of `data`, a source's name or path, and `X`, the samples themselves")
-    _refuse_what_is_not_kept(game)
-    latent = game.latent
-    if not isinstance(latent, int):
-        raise InputError("`game.latent` must be a number: a run does not keep a latent function of your own")
+    latent = _kept(game, "call `certify` on it directly")
     content = b""
     if X is not None:
         rows = np.asarray(X.detach().cpu().numpy() if isinstance(X, torch.Tensor) else X)
@@ -117,7 +115,7 @@ def save(
         discriminator=players.network_spec(game.D),
     )
     with folder.create(path, config, generator=game.G, discriminator=game.D, overwrite=overwrite) as staged:
-        _compare(game, staged)
+        _compare(game, staged.load_generator(), staged.load_discriminator())
         if content:
             staged.write_bytes(DATA_FILE, content)
     return load(path)
@@ -153,8 +151,47 @@ def game_from(words: str) -> Game:
     return game
 
 
-def _refuse_what_is_not_kept(game: Game) -> None:
-    """What belongs to the value and is not written would change a verdict."""
+def trainable_game(words: str, seed: int) -> Game:
+    """The game of `module:function` as `saddlegan train` takes it.
+
+    Args:
+        words: MODULE:FUNCTION.
+        seed: of torch's global generator while the function draws its weights; the generator is put back.
+
+    Raises:
+        RunError: no such module or function, or it made something else.
+        InputError: a game that a run cannot hold.
+        InputTypeError: a network that cannot be built again from its attributes.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        game = game_from(words)
+    _kept(game, "train it in a loop of your own")
+    if _holds_source(game.discriminator_penalty):
+        raise InputError(
+            "`game.discriminator_penalty` draws from a torch.Generator of its own, which a checkpoint does not keep; "
+            "leave it out: torch's global one is kept"
+        )
+    _compare(game, *(players.rebuilt(player) for player in (game.G, game.D)))
+    return game
+
+
+def _holds_source(penalty: object) -> bool:
+    """Whether a penalty, or one of several, has a random source of its own."""
+    parts = penalty.parts if isinstance(penalty, train.Penalties) else (penalty,)
+    return any(isinstance(entry, torch.Generator) for part in parts for entry in getattr(part, "__dict__", {}).values())
+
+
+def _kept(game: Game, remedy: str) -> int:
+    """The length of the game's latents; refuse what belongs to the value and is not written, for it changes a verdict.
+
+    Args:
+        game: what is to be written.
+        remedy: what to do instead.
+
+    Raises:
+        InputError: there is something.
+    """
     lost = {
         "a value of its own": game.has_own_value,
         "`generator_penalty`": game.generator_penalty is not None,
@@ -166,16 +203,17 @@ def _refuse_what_is_not_kept(game: Game) -> None:
     }
     for what, present in lost.items():
         if present:
-            raise InputError(f"`game` has {what}, which a run folder does not keep; call `certify` on it directly")
+            raise InputError(f"`game` has {what}, which a run folder does not keep; {remedy}")
+    if not isinstance(game.latent, int):
+        raise InputError(f"`game.latent` must be a number: a run does not keep a latent function of your own; {remedy}")
+    return game.latent
 
 
 @torch.no_grad()
-def _compare(game: Game, staged: folder.Run) -> None:
-    """Refuse a pair whose written form computes something else."""
-    z = game.sample_latent(CHECKED_ROWS, torch.Generator().manual_seed(0)).cpu()
-    pairs = ((game.G, staged.load_generator()), (game.D, staged.load_discriminator()))
-    x = z
-    for given, built in pairs:
+def _compare(game: Game, G: nn.Module, D: nn.Module) -> None:
+    """Refuse a pair whose written form, G and D, computes something else."""
+    x = game.sample_latent(CHECKED_ROWS, torch.Generator().manual_seed(0)).cpu()
+    for given, built in ((game.G, G), (game.D, D)):
         # a copy, so that modes, devices and buffers of the given pair stay as they are
         expected = players.copy_of(given)(x)
         found = built(x)

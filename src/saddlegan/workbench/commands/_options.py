@@ -133,7 +133,11 @@ def _words(text: str | None) -> tuple[str, ...]:
 
 def default_out(out: Path | None, source: str) -> Path:
     """Name the run folder after the data where no name was given."""
-    return Path("runs") / (Path(source.partition(":")[0]).stem or "data") if out is None else out
+    if out is not None:
+        return out
+    if names_game(source):
+        return Path("runs") / source.partition(":")[2]
+    return Path("runs") / (Path(source.partition(":")[0]).stem or "data")
 
 
 def parse_image_shape(text: str | None) -> tuple[int, ...] | None:
@@ -167,6 +171,23 @@ def names_game(words: str) -> bool:
     return bool(mark) and all(part.isidentifier() for part in path) and not Path(words).exists()
 
 
+def check_pair_of(words: str, data: str | None) -> bool:
+    """Whether a pair is named MODULE:FUNCTION, with its data; else what is named has or is its own.
+
+    Raises:
+        InputError: the one without data, or the other with them.
+        DataError: data that are not there.
+    """
+    if not names_game(words):
+        if data is not None:
+            raise InputError(f"`data` belongs to MODULE:FUNCTION; {words} comes with its own")
+        return False
+    if data is None:
+        raise InputError(f"`data` is missing: the real samples that {words} plays on")
+    check_source(data, name="data")
+    return True
+
+
 def check_pair(words: str, data: str | None) -> bool:
     """Whether a pair is named MODULE:FUNCTION, with its data; else it must be a run, which knows its own.
 
@@ -175,15 +196,10 @@ def check_pair(words: str, data: str | None) -> bool:
         RunError: no folder, or one without a sound config.json.
         DataError: data that are not there.
     """
-    if not names_game(words):
-        if data is not None:
-            raise InputError("`data` belongs to MODULE:FUNCTION; a run folder knows its data")
+    own = check_pair_of(words, data)
+    if not own:
         check_run(Path(words))
-        return False
-    if data is None:
-        raise InputError(f"`data` is missing: the real samples that {words} plays on")
-    check_source(data)
-    return True
+    return own
 
 
 def check_run(path: Path) -> None:
@@ -244,7 +260,7 @@ def check_objective(objective: str) -> None:
         raise InputError(f"`objective` must be one of {', '.join(known)}, got {objective!r}")
 
 
-def check_source(source: str) -> None:
+def check_source(source: str, *, name: str = "source") -> None:
     """Refuse data that are neither built in nor there, before anything slow is imported.
 
     Raises:
@@ -254,7 +270,7 @@ def check_source(source: str) -> None:
 
     if source.partition(":")[0] not in synthetic.SOURCES and not Path(source).exists():
         raise DataError(
-            f"`source` must be one of {', '.join(synthetic.SOURCES)}, or an existing file or folder; got {source!r}"
+            f"`{name}` must be one of {', '.join(synthetic.SOURCES)}, or an existing file or folder; got {source!r}"
         )
 
 

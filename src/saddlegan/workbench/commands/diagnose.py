@@ -41,7 +41,9 @@ def diagnose(
     solved, only = False, ""
     if own:
         game = saved.game_from(run)
-        found = certify.diagnose(game, runs.shaped(game, sources.load(str(data)).X, of=run), random_state=seed)
+        rows = sources.load(str(data))
+        X = runs.shaped(game, rows.X, image_shape=rows.image_shape, of=run)
+        found = certify.diagnose(game, X, random_state=seed)
     else:
         opened = runs.load(run)
         solved = opened.solution is not None

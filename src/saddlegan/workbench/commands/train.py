@@ -16,6 +16,7 @@ from saddlegan.workbench.terminal import console
 
 if TYPE_CHECKING:
     from saddlegan.workbench.data.sources import Data
+    from saddlegan.workbench.runs.config import RunConfig
     from saddlegan.workbench.runs.folder import Run
     from saddlegan.workbench.training.loop import Ending
     from saddlegan.workbench.training.recipe import Recipe
@@ -29,7 +30,14 @@ TRAINING_SAMPLES = 100_000  # drawn from a synthetic source: far more than the m
 def train(
     call: Call,
     chosen: dict[str, Any],
-    source: Annotated[str | None, typer.Argument(metavar="[DATA]", help="What to train on; not with --resume.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[DATA]",
+            help="What to train on, or MODULE:FUNCTION that makes a Game, with --data; not with --resume.",
+        ),
+    ] = None,
+    data: options.PairDataOption = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Learning rate of both players.")] = None,
     seed: options.SeedOption = 0,
     setting: Annotated[
@@ -42,6 +50,7 @@ def train(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard files.")] = False,
     resume: Annotated[Path | None, typer.Option("--resume", help="Go on with a run folder.")] = None,
     at: Annotated[int | None, typer.Option("--at", help="With --resume: from the checkpoint of this step.")] = None,
+    import_: options.ImportOption = None,
     out: options.OutOption = None,
     overwrite: options.OverwriteOption = False,
     skip_bad: options.SkipBadOption = False,
@@ -61,28 +70,42 @@ def train(
 
     An option that is not given has the value that suits the data; [in brackets] stands what suits mixtures.
     """
-    from saddlegan.workbench.training.recipe import DEFAULT_RULE, defaults_for, make_recipe, read_settings
+    from saddlegan.workbench.training.recipe import (
+        DEFAULT_RULE,
+        OF_THE_GAME,
+        OWN,
+        defaults_for,
+        make_recipe,
+        read_settings,
+    )
 
     chosen = {**({} if lr is None else {"lr_generator": lr, "lr_discriminator": lr}), **chosen}
     chosen.update(read_settings(setting or []))
     if resume is not None:
         steps = chosen.pop("steps", None)
-        if source is not None or chosen or out is not None:
+        if source is not None or data is not None or chosen or out is not None:
             raise InputError("`resume` takes all but `steps` from the run; give no DATA and no other training options")
         options.check_run(resume)
-        return _go_on(resume, at=at, steps=steps, stop_when=stop_when, tensorboard=tensorboard)
+        return _go_on(resume, at=at, steps=steps, stop_when=stop_when, tensorboard=tensorboard, modules=import_ or [])
     if source is None:
         raise InputError("`DATA` is missing: a built-in name, a folder of images or a file; or --resume RUN")
     if at is not None:
         raise InputError("`at` belongs to --resume")
+    place = source
+    if options.check_pair_of(source, data):
+        place, chosen["network"] = str(data), source
     out = options.default_out(out, source)
     options.check_seed(seed)
     shape = options.parse_image_shape(image_shape)
     table = options.table_options(header, index, sep, decimal, na, columns, drop, one_hot, standardise)
-    make_recipe(**chosen)  # before any data are read
+    own = make_recipe(**chosen).own  # before any data are read
+    foreign = [name for name in OF_THE_GAME if name in chosen]
+    if own and foreign:
+        raise InputError(f"`{foreign[0]}` is what the game of {chosen['network']} says; set it there")
     options.check_new(out, overwrite=overwrite)
-    options.check_source(source)
+    options.check_source(place)
 
+    from saddlegan.workbench import saved
     from saddlegan.workbench.commands._judge import norm_for
     from saddlegan.workbench.data import sources, synthetic
     from saddlegan.workbench.runs import folder as runs
@@ -90,40 +113,49 @@ def train(
 
     runs.check_destination(out, overwrite=overwrite)
     rule = chosen.get("rule", DEFAULT_RULE)
-    if n_samples is None and source in synthetic.SOURCES and source != "digits":
+    if n_samples is None and place in synthetic.SOURCES and place != "digits":
         n_samples = TRAINING_SAMPLES
-    data = sources.load(
-        source, n_samples=n_samples, random_state=seed, skip_bad=skip_bad, image_shape=shape, table=table
+    saved.import_modules(import_ or [])
+    game = saved.trainable_game(chosen["network"], seed) if own else None
+    real = sources.load(
+        place, n_samples=n_samples, random_state=seed, skip_bad=skip_bad, image_shape=shape, table=table
     )
-    console.notes(data.notes)
-    defaults = defaults_for(data, rule, chosen.get("start", "random"))
-    recipe = make_recipe(**{**defaults, "seed": seed, **chosen})
+    console.notes(real.notes)
+    if game is None:
+        suited = defaults_for(real, rule, chosen.get("start", "random"))
+    else:
+        suited = {**OWN, "objective": game.objective.name, "bits": 0, "gaussians": game.latent}
+    recipe = make_recipe(**{**suited, "seed": seed, **chosen})
     callbacks = _callbacks(stop_when)
-    session = Session(recipe, data)
-    if recipe.certify_every and recipe.rule != "proximal" and "norm" not in chosen:  # the norm of certificates alone
+    session = Session(recipe, real, game=game)
+    if recipe.certify_every and recipe.rule != "proximal" and "norm" not in chosen:
         norm, said = norm_for(session.discriminators()[0], None)
         if said:
             console.say(said)
-            session = Session(recipe.model_copy(update={"norm": norm}), data)
-    watched = _watched(session, data)
+            # the norm of certificates alone: nothing in the session was made with it
+            session.recipe = recipe.model_copy(update={"norm": norm})
+    watched = _watched(session, real)
     resolved = {} if n_samples is None else {"n_samples": n_samples}
     line = call.line(source=source, rule=rule, seed=seed, **resolved, out=out)
     with runs.begin(
         out,
-        config_of(session, data, command_line=line),
+        config_of(session, real, command_line=line),
         generator=session.generators()[0],
         discriminator=session.discriminators()[0],
         overwrite=overwrite,
     ) as run:
-        return _train(run, session, data, callbacks=callbacks, watched=watched, tensorboard=tensorboard)
+        return _train(run, session, real, callbacks=callbacks, watched=watched, tensorboard=tensorboard)
 
 
-def _go_on(path: Path, *, at: int | None, steps: int | None, stop_when: str | None, tensorboard: bool) -> Outcome:
+def _go_on(
+    path: Path, *, at: int | None, steps: int | None, stop_when: str | None, tensorboard: bool, modules: list[str]
+) -> Outcome:
+    from saddlegan.workbench import saved
     from saddlegan.workbench.data import sources
     from saddlegan.workbench.runs.folder import Run
     from saddlegan.workbench.training import loop
     from saddlegan.workbench.training.recipe import make_recipe
-    from saddlegan.workbench.training.session import Session
+    from saddlegan.workbench.training.session import Session, config_of
 
     run = Run.open(path)
     if run.config.command != "train":
@@ -133,9 +165,15 @@ def _go_on(path: Path, *, at: int | None, steps: int | None, stop_when: str | No
         if int(steps) < recipe.steps:
             raise InputError(f"`steps` must be at least {recipe.steps}, the length of {path}, got {steps}")
         longer = make_recipe(**{**run.config.options, "steps": steps})
+    module = recipe.network.partition(":")[0]
+    if recipe.own and module not in modules:
+        raise InputError(f"the pair of {path} is made by {recipe.network}: pass --import {module}")
+    saved.import_modules(modules)
+    game = saved.trainable_game(recipe.network, recipe.seed) if recipe.own else None
     with run.writing():
         data = sources.load_spec(run.config.data)
-        session = Session(longer, data)
+        session = Session(longer, data, game=game)
+        _check_same(run, config_of(session, data, command_line=""))
         changed = _lengthened(run, recipe, longer, at=at)
         done = loop.resume(session, run, fingerprint=loop.fingerprint(run), at=at)
         if longer != recipe:
@@ -147,6 +185,17 @@ def _go_on(path: Path, *, at: int | None, steps: int | None, stop_when: str | No
         console.say(f"resuming at step {done:,} of {session.recipe.steps:,}")
         watched = _watched(session, data)
         return _train(run, session, data, callbacks=_callbacks(stop_when), watched=watched, tensorboard=tensorboard)
+
+
+def _check_same(run: Run, config: RunConfig) -> None:
+    """Refuse a pair that is another than the run's.
+
+    Raises:
+        InputError: the networks, the objective or the latents have changed.
+    """
+    for name in ("generator", "discriminator", "objective", "latent"):
+        if getattr(run.config, name) != getattr(config, name):
+            raise InputError(f"the {name} of {config.options['network']} is another than the run {run.path} began with")
 
 
 def _lengthening(path: Path, steps: int, at: int | None) -> list[str]:

@@ -32,6 +32,7 @@ from saddlegan.workbench.files import LOCK, named, write_atomic
 from saddlegan.workbench.runs.config import RunConfig, read_config
 from saddlegan.workbench.runs.players import draw_latents, load_network, state_bytes
 from saddlegan.workbench.runs.reading import Figure, Part, Whole, parse_json, validated
+from saddlegan.workbench.runs.shapes import to_rows
 
 SAMPLE_ROWS = 4096  # rows per forward pass when sampling
 OWN_FILES = frozenset(
@@ -179,6 +180,7 @@ class Run:
         state = (t for t in (*G.parameters(), *G.buffers()) if t.is_floating_point())
         dtype = next((t.dtype for t in state), torch.float32)
         generator, d = torch.Generator().manual_seed(seed), self.config.data.shape[1]
+        image_shape = self.config.data.image_shape
         done = 0
         while done < n:
             # no last block of a few: Gaussians drawn by blocks are those drawn at once, but for very short ones
@@ -186,7 +188,7 @@ class Run:
             try:
                 z = draw_latents(self.config.latent, size, generator, dtype)
                 with torch.no_grad():
-                    rows = torch.cat([G(block).flatten(1) for block in z.split(SAMPLE_ROWS)])
+                    rows = torch.cat([to_rows(G(block), image_shape) for block in z.split(SAMPLE_ROWS)])
             except (RuntimeError, IndexError, MemoryError) as error:
                 raise RunError(f"the generator of {self.path} cannot be run on its latents: {error}") from error
             if rows.shape[1] != d:

@@ -13,11 +13,11 @@ import torch
 
 from saddlegan.errors import RunError
 from saddlegan.game import Game, PathNormPenalty, SecondMomentPenalty
-from saddlegan.modules import clone
 from saddlegan.networks import TwoLayerDiscriminator
 from saddlegan.results import Solution
 from saddlegan.workbench.data import sources
 from saddlegan.workbench.data.sources import Data
+from saddlegan.workbench.runs import shapes
 from saddlegan.workbench.runs.certificate import read_solution
 from saddlegan.workbench.runs.config import LatentSpec
 from saddlegan.workbench.runs.folder import Run
@@ -95,36 +95,32 @@ class OpenRun:
         rows = np.array(X)
         if config.sample_scale != 1.0 or config.sample_offset != 0.0:
             rows = (rows.astype(np.float64) - config.sample_offset) / config.sample_scale
-        return shaped(game, rows, of=str(self.run.path))
+        return shaped(game, rows, image_shape=config.data.image_shape, of=str(self.run.path))
 
     def sample(self, n: int, *, seed: int = 0) -> np.ndarray:
         """Draw n samples (n, d) in data units."""
         return self.run.sample(n, seed)
 
 
-def shaped(game: Game, X: np.ndarray, *, of: str) -> torch.Tensor:
+def shaped(game: Game, X: np.ndarray, *, image_shape: tuple[int, ...] | None, of: str) -> torch.Tensor:
     """Rows (n, d) in the shape of the generator's samples.
 
     Args:
         game: whose generator it is.
         X: the rows, in its units.
+        image_shape: (h, w) or (h, w, c) if the rows are pictures.
         of: what the generator belongs to, for a message.
 
     Raises:
         RunError: the generator makes samples of another length, or cannot be run.
     """
     try:
-        with torch.no_grad():  # a copy: batch statistics of the pair stay as they are
-            shape = (
-                game.replace(G=clone(game.G).eval())
-                .generate(game.sample_latent(2, torch.Generator().manual_seed(0)))
-                .shape[1:]
-            )
+        shape = shapes.sample_shape(game)
     except (RuntimeError, IndexError, MemoryError) as error:
         raise RunError(f"the generator of {of} cannot be run on its latents: {error}") from error
     if X.shape[1] != math.prod(shape):
         raise RunError(f"the generator of {of} makes samples of length {math.prod(shape)}, its data {X.shape[1]}")
-    return torch.from_numpy(np.array(X)).reshape(len(X), *shape)
+    return shapes.to_samples(torch.from_numpy(np.array(X)), shape, image_shape)
 
 
 def data_of(run: Run) -> Data:

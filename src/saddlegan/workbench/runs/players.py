@@ -110,6 +110,24 @@ def build_network(spec: NetworkSpec) -> nn.Module:
         raise RunError(f"the options of network {spec.kind!r} do not fit it: {error}") from error
 
 
+def rebuilt(module: nn.Module) -> nn.Module:
+    """What `load_network` will make of a network, without writing it: on the CPU, in evaluation mode.
+
+    Raises:
+        InputTypeError: it cannot be built again from its attributes.
+    """
+    built = build_network(network_spec(module))
+    state = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
+    try:
+        built.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        raise InputTypeError(
+            f"{type(module).__name__} has other weights when it is built again from its attributes; keep each argument "
+            f"of its constructor in an attribute of the same name ({' '.join(str(error).split())})"
+        ) from error
+    return built.eval()
+
+
 def state_bytes(module: nn.Module) -> bytes:
     """Serialise a network's parameters and buffers as safetensors."""
     # cloned: safetensors refuses tensors that share memory

@@ -6,6 +6,7 @@ Each field is an option of `saddlegan train`. Nothing here waits for torch, so t
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, get_origin
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 DEFAULT_RULE = "alternating"  # on mixtures as sharp as any, and the cheapest; see docs/how-to-choose.md
 
+
+NETWORKS = ("mlp", "image")  # the pairs that training makes itself
+OF_THE_GAME = ("objective", "hidden", "activation", "fourier", "bits", "gaussians")  # a pair of one's own brings them
 
 LEAST_LINES = 10  # of metrics in a run: fewer points are no curve
 
@@ -36,7 +40,7 @@ class Recipe(BaseModel):
         batch: real samples per step.
         seed: first seed; replica r uses seed + r.
         seeds: replicas trained at once.
-        network: "mlp", or "image" for the convolutional pair.
+        network: mlp, image (the convolutional pair), or MODULE:FUNCTION, which makes a Game of your own.
         hidden: widths of the MLPs' hidden layers, or the convolutional pair's width as its only entry.
         activation: of the discriminator: leaky-relu, or a smooth one such as softplus, which certificates like.
         fourier: random Fourier features before D's first layer, in units of 1 / standard deviation: two numbers are the
@@ -84,7 +88,7 @@ class Recipe(BaseModel):
     batch: int = Field(256, ge=2)
     seed: int = Field(0, ge=0, lt=2**32)
     seeds: int = Field(1, ge=1, le=1000)
-    network: Literal["mlp", "image"] = "mlp"
+    network: str = "mlp"
     hidden: tuple[int, ...] = (128, 128, 128)
     activation: str = "leaky-relu"
     fourier: tuple[float, ...] = ()
@@ -127,6 +131,14 @@ class Recipe(BaseModel):
             raise ValueError(f"must be one of {', '.join(rules)}")
         return rule
 
+    @field_validator("network")
+    @classmethod
+    def _named(cls, network: str) -> str:
+        parts = re.split("[.:]", network)
+        if network not in NETWORKS and not (network.count(":") == 1 and all(part.isidentifier() for part in parts)):
+            raise ValueError(f"must be one of {', '.join(NETWORKS)}, or MODULE:FUNCTION that makes a Game")
+        return network
+
     @field_validator("fourier", mode="before")
     @classmethod
     def _several(cls, fourier: object) -> object:
@@ -147,6 +159,11 @@ class Recipe(BaseModel):
         if objective is not None and objective.lower().replace("_", "-") not in known:
             raise ValueError(f"must be one of {', '.join(known)}")
         return objective
+
+    @property
+    def own(self) -> bool:
+        """Whether the pair is one of the user's own."""
+        return self.network not in NETWORKS
 
     def certified_after(self, done: int) -> bool:
         """Whether the proximal duality gap is measured after so many steps."""
@@ -214,6 +231,8 @@ def make_recipe(**options: Any) -> Recipe:
     if recipe.certify_every == 0 and (recipe.stop_below is not None or recipe.certify_objective is not None):
         name = "stop_below" if recipe.stop_below is not None else "certify_objective"
         raise InputError(f"`{name}` needs `certify_every`: without it no gap is measured")
+    if recipe.own and recipe.seeds > 1:
+        raise InputError(f"`seeds` must be 1 with a pair of your own: run {recipe.network} once for each --seed")
     if recipe.fourier and recipe.network != "mlp":
         raise InputError("`fourier` belongs to `network` mlp")
     if recipe.bits + recipe.gaussians == 0:
@@ -264,6 +283,19 @@ SCALES = (1.0, 16.0)
 
 # Up to so many modes half the width does as well; at 25 modes it costs some sharpness.
 FEW_MODES = 10
+
+
+# A pair of one's own is trained as it is: no noise, no penalty but its own, rates that do not fall.
+OWN: dict[str, Any] = {
+    "batch": 64,
+    "steps": 3000,
+    "noise_share": 0.0,
+    "r1": 0.0,
+    "hold": 1.0,
+    "lr_generator": 2e-4,
+    "lr_discriminator": 2e-4,
+    "points": 16,
+}
 
 
 def defaults_for(data: Data, rule: str, start: str = "random") -> dict[str, Any]:

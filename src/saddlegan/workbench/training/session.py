@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from saddlegan import networks, train
 from saddlegan.errors import InputError
 from saddlegan.game import Game
+from saddlegan.modules import like
 from saddlegan.results import Step
 from saddlegan.workbench.data.sources import Data
 from saddlegan.workbench.runs import checkpoints, players
 from saddlegan.workbench.runs.config import LatentSpec, RunConfig
+from saddlegan.workbench.runs.shapes import sample_shape, to_rows, to_samples
 from saddlegan.workbench.training.recipe import Recipe
 
 FIGURES = ("value", "generator_loss", "discriminator_loss", "density_term")  # of a step
@@ -39,43 +41,56 @@ class Scale:
 class Session:
     """Everything that a run holds in memory, one step after the other.
 
+    Args:
+        recipe: the options.
+        data: the real samples.
+        game: the pair of one's own that `recipe.network` names; its players train as they are, in the data's units.
+
     Attributes:
         recipe: the options.
         scale: between the data's units and the networks'.
+        single_latent: draws the latents of one seed, from any source.
         rule: the training rule, over one pair or over replicas.
         average: the generator's moving average.
     """
 
-    def __init__(self, recipe: Recipe, data: Data) -> None:
+    def __init__(self, recipe: Recipe, data: Data, *, game: Game | None = None) -> None:
         self.recipe = recipe
-        self.scale = scale_of(data)
+        self.scale = scale_of(data) if game is None else Scale(1.0, 0.0)
+        self._image_shape = data.image_shape
         self._X = data.X  # rows are scaled as they are drawn, so that memmaps stay on disk
         seeds = range(recipe.seed, recipe.seed + recipe.seeds)
         self._sources = {
             stream: [torch.Generator().manual_seed(_mixed(seed, number)) for seed in seeds]
             for number, stream in enumerate(STREAMS)
         }
-        pairs = [make_pair(recipe, data, seed) for seed in seeds]
-        latent = train.MixedLatent(recipe.bits, recipe.gaussians)
+        pairs = [make_pair(recipe, data, seed) for seed in seeds] if game is None else [(game.G, game.D)]
+        self._dtype = like(pairs[0][0]).dtype
+        self.single_latent = train.MixedLatent(recipe.bits, recipe.gaussians, dtype=self._dtype)
         single = recipe.seeds == 1
-        self.latent = train.ReplicaLatent(latent, self._sources["latents"])
+        self.latent = train.ReplicaLatent(self.single_latent, self._sources["latents"])
         self._G = pairs[0][0] if single else train.Replicas([G for G, _ in pairs])
         self._D = pairs[0][1] if single else train.Replicas([D for _, D in pairs])
         self._noise = train.InstanceNoise(self._D, sd=recipe.noise_at(0), generators=tuple(self._sources["noise"]))
         self._r1 = train.R1(recipe.r1_at(0))
-        game = Game(
+        penalties = [] if game is None or game.discriminator_penalty is None else [game.discriminator_penalty]
+        if recipe.r1 > 0:
+            penalties.append(self._r1)
+        self._penalty = penalties[0] if len(penalties) == 1 else train.Penalties(*penalties) if penalties else None
+        played = Game(
             self._G,
             self._noise,
             objective=recipe.objective,
             latent=self.latent,
-            discriminator_penalty=self._r1 if recipe.r1 > 0 else None,
+            discriminator_penalty=self._penalty,
         )
+        self._shape = (data.X.shape[1],) if game is None else sample_shape(game)
         betas = (recipe.beta1, recipe.beta2)
         self._opt_G = torch.optim.Adam(self._G.parameters(), recipe.lr_generator, betas=betas, fused=True)
         self._opt_D = torch.optim.Adam(self._noise.parameters(), recipe.lr_discriminator, betas=betas, fused=True)
         if recipe.start != "random":
             self._collapse(data, int(recipe.start.partition(":")[2]))
-        self.rule = make_rule(recipe, game, self._opt_G, self._opt_D)
+        self.rule = make_rule(recipe, played, self._opt_G, self._opt_D)
         self.rule.on_nonfinite = "skip"  # the loop ends the run at a loss that is not finite
         self.average = train.MovingAverage(self._G, decay=recipe.average_decay())
         self._figures: list[tuple[float, ...]] = []
@@ -115,8 +130,12 @@ class Session:
             for _ in range(rounds)
             for source in self._sources["data"]
         ]
-        rows = np.asarray(self._X[torch.cat(chosen).numpy()], dtype=np.float64)
-        return torch.from_numpy(((rows - self.scale.offset) / self.scale.scale).astype(np.float32))
+        return self.rows(self._X[torch.cat(chosen).numpy()])
+
+    def rows(self, X: np.ndarray) -> Tensor:
+        """Rows (n, d) in data units as the players see them."""
+        scaled = (np.asarray(X, dtype=np.float64) - self.scale.offset) / self.scale.scale
+        return to_samples(torch.from_numpy(scaled).to(self._dtype), self._shape, self._image_shape)
 
     def generators(self) -> list[nn.Module]:
         """The averaged generator of each seed, in evaluation mode."""
@@ -130,8 +149,10 @@ class Session:
     @torch.no_grad()
     def samples(self, n: int, *, seed: int) -> list[np.ndarray]:
         """N samples (n, d) in data units from each seed's averaged generator; training's own sources are untouched."""
-        z = train.MixedLatent(self.recipe.bits, self.recipe.gaussians)(n, torch.Generator().manual_seed(seed))
-        drawn = [torch.cat([G(block).flatten(1) for block in z.split(1024)]) for G in self.generators()]
+        z = self.single_latent(n, torch.Generator().manual_seed(seed))
+        drawn = [
+            torch.cat([to_rows(G(block), self._image_shape) for block in z.split(1024)]) for G in self.generators()
+        ]
         return [(rows * self.scale.scale + self.scale.offset).numpy() for rows in drawn]
 
     def state_dict(self) -> dict[str, Any]:
@@ -158,13 +179,11 @@ class Session:
         """Regress G onto the first `count` modes and train D against it: the start of a recovery test."""
         if data.centers is None or not 1 <= count <= len(data.centers):
             raise InputError(f"`start` collapsed:{count} needs data with at least {count} known modes")
-        centers = torch.from_numpy(data.centers[:count]).float()
-        centers = (centers - self.scale.offset) / self.scale.scale
+        centers = self.rows(data.centers[:count])
         opt_G = torch.optim.Adam(self._G.parameters(), 1e-3)
         opt_D = torch.optim.Adam(self._D.parameters(), 1e-3, betas=(0.5, 0.999))
         n = self.recipe.batch * self.recipe.seeds
-        penalty = self._r1 if self.recipe.r1 > 0 else None
-        game = Game(self._G, self._noise, objective="vanilla", latent=self.latent, discriminator_penalty=penalty)
+        game = Game(self._G, self._noise, objective="vanilla", latent=self.latent, discriminator_penalty=self._penalty)
         for _ in range(COLLAPSE_STEPS):
             z = self.latent(n)
             # the last latent coordinate's sign, or its quantile, says which mode

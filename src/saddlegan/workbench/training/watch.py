@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Any, final
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from saddlegan import objectives, train
+from saddlegan import objectives
 from saddlegan.certify import Search, Watch
 from saddlegan.errors import InputError, ObjectiveError
 from saddlegan.game import Game
@@ -67,10 +66,7 @@ class Watched:
         self._session = session
         self._found: Mapping[str, Any] = {}
         self._pairs = [(_copy(G), _copy(D)) for G, D in self._players()]
-        latent = train.MixedLatent(recipe.bits, recipe.gaussians)
-        with torch.no_grad():
-            shape = self._pairs[0][0](latent(2, torch.Generator().manual_seed(0))).shape[1:]
-        X = _rows(session, data).reshape(-1, *shape)
+        X = _rows(session, data)
         search = Search(
             steps=recipe.certify_steps,
             batch_size=min(BATCH, len(X) // 2),
@@ -78,7 +74,7 @@ class Watched:
         )
         self._watches = [
             Watch(
-                Game(G, D, objective=name, latent=latent),
+                Game(G, D, objective=name, latent=session.single_latent),
                 X,
                 every=1,
                 lam=recipe.lam,
@@ -144,5 +140,4 @@ def _rows(session: Session, data: Data) -> Tensor:
     """Rows of the data, the same for every measurement, in the networks' units."""
     rng = np.random.default_rng(session.recipe.seed)
     chosen = np.sort(rng.choice(len(data.X), min(ROWS, len(data.X)), replace=False))
-    rows = (np.asarray(data.X[chosen], dtype=np.float64) - session.scale.offset) / session.scale.scale
-    return torch.from_numpy(rows.astype(np.float32))
+    return session.rows(data.X[chosen])

@@ -23,6 +23,7 @@ from saddlegan.workbench.report.scene import Scene, Section
 from saddlegan.workbench.runs import certificate
 from saddlegan.workbench.runs.folder import Run
 from saddlegan.workbench.runs.reading import REMEDY
+from saddlegan.workbench.runs.shapes import to_rows
 
 KEY = "equilibrium"
 PICTURE = "deviation.png"
@@ -260,7 +261,7 @@ def before_and_after(run: Run, game: Game, moved: torch.nn.Module, *, seed: int)
     z = game.sample_latent(SHOWN if images else SHOWN_POINTS, torch.Generator().manual_seed(seed))
     with torch.no_grad():
         sides = [
-            (player.eval()(z).flatten(1) * config.sample_scale + config.sample_offset).double().numpy()
+            (to_rows(player.eval()(z), spec.image_shape) * config.sample_scale + config.sample_offset).double().numpy()
             for player in (game.G, moved)
         ]
     with style.look():
