@@ -3,6 +3,8 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# pytest keeps its rewritten assertions as bytecode: a quarter of each worker's start
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check fast lint docs bench clean
 

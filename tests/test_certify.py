@@ -128,6 +128,7 @@ def test_pair_optimisers_and_random_states_are_bit_identical_afterwards(name: st
     assert torch.equal(loaded, order.get_state())
 
 
+@pytest.mark.slow  # whole searches
 def test_everything_is_restored_after_an_exception() -> None:
     game = _pair()
     optimiser = torch.optim.SGD(game.G.parameters(), lr=0.1)
@@ -235,6 +236,7 @@ def test_spent_budget_warns_and_says_so() -> None:
             certify.nash(game, _points(), search=search)
 
 
+@pytest.mark.slow  # whole searches
 def test_certificate_reports_its_settings_and_curves() -> None:
     certificate = certify.proximal(_simple(), _points(), lam=0.5, search=FAST)
     assert certificate.gap == pytest.approx(certificate.generator_gain + certificate.discriminator_gain)
@@ -243,6 +245,7 @@ def test_certificate_reports_its_settings_and_curves() -> None:
     assert certificate.stats["lam"] == 0.5
 
 
+@pytest.mark.slow  # whole searches
 def test_clipping_keeps_the_discriminator_in_its_class() -> None:
     def clip(D: nn.Module) -> None:
         for parameter in D.parameters():
@@ -422,6 +425,7 @@ def _far_off(bias: float) -> tuple[Game, Tensor]:
 WHOLE_SPACE = dataclasses.replace(FAST, domain=None)
 
 
+@pytest.mark.slow  # whole searches
 @pytest.mark.parametrize("name", ["nash", "proximal", "duality_gap", "proximal_duality_gap"])
 def test_vanishing_gradients_are_no_evidence(name: str) -> None:
     """Oracle: at logits of +-1000 log sigmoid is -1000, its slope zero: real samples in G's place lower V by 1000."""
@@ -436,6 +440,7 @@ def test_vanishing_gradients_are_no_evidence(name: str) -> None:
     assert "real samples in their place" in certificate.sentence
 
 
+@pytest.mark.slow  # whole searches
 def test_small_slopes_are_climbed_all_the_same() -> None:
     """At logits of +-40 the slope is e^-40, which no absolute step climbs. Oracle: the ideal gain, about 40."""
     for domain in ("data", None):

@@ -77,6 +77,7 @@ def test_a_diagnosis_shows_itself(tmp_path: pathlib.Path) -> None:
     assert found.plot().axes[0].get_title() == "collapsed"
 
 
+@pytest.mark.slow  # whole searches
 @pytest.mark.filterwarnings("ignore::saddlegan.errors.BudgetWarning")
 def test_a_watch_says_what_is_wrong() -> None:
     game, x = planted("collapsed", 0)

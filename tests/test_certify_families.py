@@ -18,6 +18,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.slow  # judges every family
 @pytest.mark.parametrize("name", FAMILIES)
 def test_no_family_gets_a_false_verdict(name: str) -> None:
     family = FAMILIES[name]
@@ -29,6 +30,7 @@ def test_no_family_gets_a_false_verdict(name: str) -> None:
             assert certificate.verdict != wrong, f"false {wrong} at lambda {lam}, unit {unit}: {certificate}"
 
 
+@pytest.mark.slow  # judges every family
 @pytest.mark.parametrize(("name", "gain"), [("clipped, at the corner", 0.0), ("spectral norm, off the corner", 0.5)])
 @pytest.mark.parametrize("lam", [math.inf, 1.0])
 def test_to_be_brought_into_the_domain_is_no_gain(name: str, gain: float, lam: float) -> None:

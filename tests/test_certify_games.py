@@ -136,6 +136,7 @@ def _said(moved: bool) -> float:
     return math.nan if moved else math.inf
 
 
+@pytest.mark.slow  # whole searches
 def test_search_leaves_a_saddle_that_is_not_nash() -> None:
     # at (0, 0) both gradients vanish; only a perturbed start finds theta = +-1, gain a/2
     known = MAKERS["leader"](0, moved=False)
@@ -165,6 +166,7 @@ def test_matrix_oracle_solves_rock_paper_scissors() -> None:
     assert q == pytest.approx([1 / 3] * 3, abs=1e-9)
 
 
+@pytest.mark.slow  # whole searches
 @pytest.mark.parametrize("restarts", [1, 2])
 def test_too_few_starts_refute_nothing_at_a_finite_lambda(restarts: int) -> None:
     """They miss the inner maximum in the far corner of the game without a Nash point, which is a leader's optimum."""

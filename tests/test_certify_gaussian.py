@@ -104,6 +104,7 @@ def test_generator_response_beats_random_generators(d: int) -> None:
     assert np.linalg.norm(A, 2) <= 1 + 1e-9
 
 
+@pytest.mark.slow  # whole searches
 @pytest.mark.parametrize("seed", range(20))
 def test_verdicts_follow_the_closed_form_of_the_critical_lambda(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -105,6 +105,7 @@ def _program(arena: object, G: nn.Module, norm: Norm, lam: float) -> float:
     return float(arena.held_out_value.mean()) - float(problem.value)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow  # many convex programs
 @pytest.mark.parametrize("norm", ["parameters", "l2", "sobolev"])
 @pytest.mark.parametrize("lam", [0.1, 3.0])
 def test_the_inner_maximum_is_the_convex_programs(norm: Norm, lam: float) -> None:
@@ -117,6 +118,7 @@ def test_the_inner_maximum_is_the_convex_programs(norm: Norm, lam: float) -> Non
     assert found.slack <= 1e-7
 
 
+@pytest.mark.slow  # many convex programs
 @pytest.mark.parametrize("steps", [0, 1, 2])
 @pytest.mark.parametrize("norm", ["parameters", "l2"])
 def test_the_bound_holds_however_early_the_ascent_stops(
@@ -152,6 +154,7 @@ def test_a_finite_lambda_refutes_where_the_inner_maximum_is_known(lam: float) ->
     assert still.generator_gain <= 1e-12
 
 
+@pytest.mark.slow  # many convex programs
 def test_what_is_not_concave_stays_suspected() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)

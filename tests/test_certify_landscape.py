@@ -52,6 +52,7 @@ def test_path_angle_of_an_attractor_changes_sign_at_one() -> None:
         certify.path_angle(at.game, at.game.G, at.game.D, at.data)
 
 
+@pytest.mark.slow  # whole searches
 def test_leading_eigenvalues_by_products_against_the_dense_jacobian(rng: torch.Generator) -> None:
     G = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 3)).double()
     D = nn.Sequential(nn.Linear(3, 16), nn.Softplus(), nn.Linear(16, 1)).double()

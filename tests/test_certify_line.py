@@ -41,6 +41,7 @@ def test_values_against_dense_quadrature(a: float, b: float) -> None:
         assert reached == pytest.approx(best, abs=1e-3)
 
 
+@pytest.mark.slow  # whole searches
 def test_the_gaussian_case_is_stackelberg_and_proximal_for_no_positive_lambda() -> None:
     game = GaussianWGAN(0.0, 2.0)
     assert game.value() == pytest.approx(math.sqrt(2 / math.pi), abs=1e-12)

@@ -63,6 +63,7 @@ def test_exact_spectra_are_nested(name: str, moved: bool) -> None:
         assert spectrum.violations == ()
 
 
+@pytest.mark.slow  # whole searches
 @pytest.mark.parametrize("diagonal", [(4.0, 1.0, 0.25), (9.0,), (2.0, 2.0), (5.0, 3.0, 2.0, 1.0, 0.5)])
 def test_bisected_spectra_are_nested(diagonal: tuple[float, ...]) -> None:
     game = GaussianW2Game(np.diag(diagonal), eta=1.7)

@@ -143,6 +143,7 @@ def test_samples_inside_the_data_are_left_alone_and_others_held_in_the_box() -> 
         certify.Search(domain="box")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow  # whole searches
 def test_the_gain_of_a_generator_is_finite_within_the_domain_and_grows_without() -> None:
     """On a linear D the best generator sits at the box's corner: gain |w|_1 times the way there, closed form."""
     G, D = nn.Linear(1, 2).double(), nn.Linear(2, 1).double()

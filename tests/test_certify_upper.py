@@ -295,6 +295,7 @@ def test_brackets_contain_what_a_search_finds(objective: str, lam: float) -> Non
     assert f"[{least:.4g}, {most:.4g}]" in found.sentence == str(found)
 
 
+@pytest.mark.slow  # many convex programs
 def test_free_nets_are_bounded_where_the_objective_is() -> None:
     found = certify.nash(_game("vanilla", spectral=False), _ring(), search=dataclasses.replace(LONG, steps=20))
     # V is at most log 2, whatever D is
@@ -319,6 +320,7 @@ def test_a_wrong_bound_is_caught_by_the_search(monkeypatch: pytest.MonkeyPatch) 
     assert "does not hold" in found.stats["upper"]["discriminator"]["doubt"]
 
 
+@pytest.mark.slow  # many convex programs
 def test_a_class_steeper_than_it_says_is_named() -> None:
     game = _game("vanilla", spectral=True)
     with torch.no_grad():  # the power iteration has not caught up with the weights
@@ -332,6 +334,7 @@ def test_a_class_steeper_than_it_says_is_named() -> None:
     assert found.discriminator_gain <= part["gain"]
 
 
+@pytest.mark.slow  # many convex programs
 def test_penalties_and_values_that_are_not_known_are_bounded_by_nothing() -> None:
     base = _game("vanilla", spectral=True)
     quick = dataclasses.replace(LONG, steps=5, restarts=1)
@@ -360,6 +363,7 @@ def test_exact_classes_have_both_sides() -> None:
     assert line.nash().bracket == pytest.approx((line.nash().gap,) * 2)
 
 
+@pytest.mark.slow  # many convex programs
 def test_a_certificate_within_epsilon() -> None:
     found = certify.nash(_game("vanilla", spectral=True), _ring(), search=dataclasses.replace(LONG, steps=20))
     assert isinstance(found, Certificate)

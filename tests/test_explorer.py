@@ -47,6 +47,7 @@ def decoded(raw):
     return mean, vectors
 
 
+@pytest.mark.slow  # starts Chromium
 def test_the_page_holds_the_generator(digits):
     run = Run.open(digits)
     raw = payload(digits / "explorer.html")["views"][0]
@@ -171,6 +172,7 @@ def test_everything_moves_in_a_browser(staged, width):
     assert page.overflow <= 0
 
 
+@pytest.mark.slow  # starts Chromium
 @needs_browser
 @pytest.mark.browser
 def test_the_keyboard_is_enough(digits):
@@ -205,6 +207,7 @@ def test_the_keyboard_is_enough(digits):
     assert page.errors == []
 
 
+@pytest.mark.slow  # starts Chromium
 @needs_browser
 @pytest.mark.browser
 def test_the_browser_test_can_fail(tmp_path):

@@ -113,6 +113,7 @@ def test_every_kind_of_data(iris, kind):
     assert np.isfinite(model.score(X))
 
 
+@pytest.mark.slow  # many fits
 def test_images_by_label():
     images, y = load_digits().images, load_digits().target
     model = fit.ByClass(fit.ProCoGAN(resolutions=(4, 8), n_components=(6, 12))).fit(images, y)

@@ -78,6 +78,7 @@ def test_gap_of_vanilla_against_scipy():
     assert solution.bound == pytest.approx(min(vertices))
 
 
+@pytest.mark.slow  # many fits
 def test_more_steps_lower_the_rate_bound():
     p_data, p_init = half_support(8)
     bounds = [

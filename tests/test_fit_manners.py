@@ -149,6 +149,7 @@ def test_most_likely_noise_is_the_density_of_principal_components(load, latents)
         fit.QuadraticWGAN(2, noise="most").fit(X)
 
 
+@pytest.mark.slow  # many fits
 def test_beta_is_cross_validated():
     """30 rows of 12 columns: so few that the best beta lies inside the grid, not at its ends."""
     X = np.random.default_rng(0).standard_normal((30, 12)) * np.linspace(2.0, 0.5, 12)
@@ -173,6 +174,7 @@ def test_weights_by_class():
         fit.ByClass(fit.ReLUWGAN()).fit(X, y, sample_weight=weights)
 
 
+@pytest.mark.slow  # many fits
 @pytest.mark.parametrize("generator", ["free", "linear"])
 @pytest.mark.parametrize("d", [1, 2])
 def test_centred_relu_solves_the_shifted_data(generator, d):

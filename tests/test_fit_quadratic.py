@@ -110,6 +110,7 @@ def test_search_from_random_starts_finds_nothing_better(digits, rng):
     assert closest <= 1.05 * digits.beta_  # the search did come near the constraint
 
 
+@pytest.mark.slow  # many fits
 def test_search_moves():
     """The helper above can fail: it does come down to a feasible point of a problem whose optimum it can reach."""
     C = np.diag([4.0, 1.0])
@@ -168,6 +169,7 @@ def test_both_players_are_at_their_best(digits, rng):
     assert witness @ (C - P) @ witness == pytest.approx(digits.beta_, rel=1e-9)
 
 
+@pytest.mark.slow  # many fits
 def test_game_value_on_samples_approaches_the_population(digits):
     x = torch.from_numpy(DIGITS)
     z = digits.game_.sample_latent(200_000, torch.Generator().manual_seed(0))
@@ -185,6 +187,7 @@ def test_fixed_beta_below_the_rank_names_the_smallest_feasible_one():
     assert QuadraticWGAN(n_latent=2, beta=named).fit(X).solution_.status is Status.OPTIMAL
 
 
+@pytest.mark.slow  # many fits
 @pytest.mark.parametrize(
     "features",
     [ReLUFeatures(4, 20, generator=torch.Generator().manual_seed(0)), PolynomialFeatures(4, degree=2)],
@@ -206,6 +209,7 @@ def test_features_with_known_moments_are_exact(features, center):
     assert np.linalg.norm(drawn - second, 2) <= 0.03 * np.linalg.norm(second, 2)
 
 
+@pytest.mark.slow  # many fits
 def test_frozen_networks_as_features_report_their_error():
     with torch.random.fork_rng():
         torch.manual_seed(0)

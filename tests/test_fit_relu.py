@@ -179,6 +179,7 @@ def test_upper_bounds_hold_in_exact_cases(n, m, seed):
     assert exact.value <= bound <= coupling_bound(X, G, exact.witness) + 1e-12
 
 
+@pytest.mark.slow  # many fits
 def test_upper_bound_is_a_small_multiple_in_fifty_dimensions():
     X, G = torch.randn(2, 400, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found = relu_discrepancy(X, G)
@@ -357,6 +358,7 @@ def test_relu_trivial_optimum(d, generator):
     assert np.abs(model.discriminator_(torch.tensor(X)).detach().numpy()).max() <= 1e-6
 
 
+@pytest.mark.slow  # many fits
 def test_bad_options():
     X = np.eye(3)
     with pytest.raises(InputError, match="`generator`"):

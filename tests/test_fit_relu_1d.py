@@ -105,6 +105,7 @@ def test_program_equals_a_generic_one_for_any_two_sizes():
     assert odd >= 60
 
 
+@pytest.mark.slow  # many fits
 def test_averaging_the_closed_form_over_cells_is_not_feasible_in_general():
     """Why other sizes need the program: m averages of the clipped quantile function break (1), mostly."""
     broken, feasible = 0, 0

@@ -22,6 +22,7 @@ SEARCHES = [
 ]
 
 
+@pytest.mark.slow  # many fits
 @pytest.mark.parametrize(("estimator", "kind", "options"), NO_DENSITY, ids=lambda e: str(e)[:8])
 def test_score_is_minus_the_discrepancy_of_held_out_rows(estimator, kind, options):
     X = load_iris().data[:, :2]

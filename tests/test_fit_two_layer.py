@@ -52,6 +52,7 @@ def descend(Z, G, *, width, seed, steps=600):
         return float(cost), float((Phi @ W2 - G).norm())
 
 
+@pytest.mark.slow  # solves many programs
 @pytest.mark.parametrize(("m", "k", "seed"), [(3, 2, 0), (5, 2, 1), (8, 2, 2), (5, 3, 3), (7, 3, 4), (4, 1, 5)])
 def test_value_and_bound_equal_the_program_over_all_patterns(m, k, seed):
     """Oracle: cvxpy."""
@@ -66,6 +67,7 @@ def test_value_and_bound_equal_the_program_over_all_patterns(m, k, seed):
     assert solution.bound <= expected * (1 + 1e-6)
 
 
+@pytest.mark.slow  # solves many programs
 @pytest.mark.parametrize(("m", "k", "d"), [(10, 2, 3), (30, 2, 2), (12, 3, 2), (15, 4, 3)])
 def test_network_realises_the_target_at_the_program_s_value(m, k, d):
     rng = np.random.default_rng(m)
@@ -138,6 +140,7 @@ def test_tolerance_is_used_and_kept():
     assert abs(loose.stats["primal_residual"]) < 1e-4 * np.linalg.norm(G)
 
 
+@pytest.mark.slow  # solves many programs
 def test_more_directions_only_help_and_adding_the_violated_ones_helps_more():
     rng = np.random.default_rng(3)
     Z, G = rng.standard_normal((9, 4)), rng.standard_normal((9, 1))
@@ -197,6 +200,7 @@ def test_bad_input():
         fit.two_layer_generator(Z, Z, max_rounds=0)
 
 
+@pytest.mark.slow  # solves many programs
 def test_a_time_limit_keeps_the_network_and_its_bound():
     rng = np.random.default_rng(0)
     Z, target = rng.standard_normal((12, 3)), rng.standard_normal((12, 2))

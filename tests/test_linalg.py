@@ -111,6 +111,7 @@ def test_large_float32_data_are_multiplied_in_float32():
     assert _linalg.working_dtype(np.empty((2000, 500), np.uint8)) == torch.float64
 
 
+@pytest.mark.slow  # large sums
 @pytest.mark.parametrize(
     ("shape", "kind"), [((20, 3000), torch.float64), ((20, 3000), torch.float32), ((1200, 1100), torch.float64)]
 )

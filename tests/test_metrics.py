@@ -215,6 +215,7 @@ def test_missing_classes_are_seen_by_coverage(digits):
         assert found.above_floor > bound
 
 
+@pytest.mark.slow  # trains a classifier or draws large samples
 def test_missing_classes_are_seen_by_the_histogram(digits):
     real, y, held, fresh, labels = digits
     judge = features.Classifier.fit(real, y, image_shape=(8, 8))
@@ -289,6 +290,7 @@ def test_a_classifier_is_kept_and_read_back_only_for_the_same_rows(tmp_path):
         metrics.features.Classifier.fit(X, y, epochs=2, cache=tmp_path)
 
 
+@pytest.mark.slow  # trains a classifier or draws large samples
 def test_the_worst_class_is_a_z_test_with_its_level(draw):
     def answers(shares, n):
         return np.eye(4)[draw.choice(4, n, p=shares)]

@@ -32,6 +32,7 @@ def test_hermite_features_are_orthonormal():
     torch.testing.assert_close(phi.T @ (w[:, None] * phi), covariance, atol=1e-11, rtol=0)
 
 
+@pytest.mark.slow  # quadrature
 def test_relu_feature_moments_match_quadrature():
     """Oracle: E over the plane of two directions by polar quadrature of the Gaussian."""
     features = ReLUFeatures(3, 5, generator=torch.Generator().manual_seed(1))

@@ -23,6 +23,7 @@ def unpacked(tmp_path_factory):
     return folder / "site"
 
 
+@pytest.mark.slow  # builds a wheel
 def test_wheel_holds_the_package_and_nothing_else(unpacked):
     source = {str(p.relative_to(ROOT / "src")) for p in (ROOT / "src/saddlegan").rglob("*") if p.is_file()}
     source = {name for name in source if "__pycache__" not in name}

@@ -61,6 +61,7 @@ def assert_solves(model, X, components, tolerance=1e-9):
         np.testing.assert_allclose(stage.mean.numpy(), mean, atol=1e-6)
 
 
+@pytest.mark.slow  # solves several stages
 @pytest.mark.parametrize("c", [1, 3])
 @pytest.mark.parametrize("dtype", ["uint8", "float64"])
 def test_every_stage_is_solved_exactly(c, dtype):
@@ -166,6 +167,7 @@ def test_histograms_are_matched_on_demand():
         model.sample(3, histogram_of=X[..., :1])
 
 
+@pytest.mark.slow  # solves several stages
 def test_the_game_has_the_value_of_the_solution():
     X = pictures(side=8, dtype="float64")
     model = fit.ProCoGAN((4, 8), (6, 12)).fit(X)
@@ -226,6 +228,7 @@ def test_bad_input_is_refused(change, X, error, words):
         fit.ProCoGAN(**{"resolutions": (4, 8), "n_components": (3, 5), **change}).fit(X)
 
 
+@pytest.mark.slow  # solves several stages
 def test_large_images_are_streamed(monkeypatch):
     monkeypatch.setattr(_stages, "GRAM_SIZE", 64)
     monkeypatch.setattr(_stages, "WIDE_ROWS", 8)

@@ -40,6 +40,7 @@ def folder(tmp_path):
     return root
 
 
+@pytest.mark.slow  # decodes many times
 def test_the_levels_are_crops_and_their_means(folder, tmp_path):
     cached = build(folder, resolutions=(4, 8, 16), cache=tmp_path / "cache")
     assert cached.shape == (30, 16, 16, 3)
@@ -58,6 +59,7 @@ def test_the_levels_are_crops_and_their_means(folder, tmp_path):
         cached.array(32)
 
 
+@pytest.mark.slow  # decodes many times
 def test_fits_from_the_cache_equal_fits_from_the_array(folder, tmp_path, monkeypatch):
     cached = build(folder, resolutions=(4, 8, 16), cache=tmp_path / "cache")
     a, b = (fit.ProCoGAN((4, 8, 16), (3, 5, 9)).fit(X) for X in (cached, np.array(cached.array(16))))
@@ -67,6 +69,7 @@ def test_fits_from_the_cache_equal_fits_from_the_array(folder, tmp_path, monkeyp
         fit.ProCoGAN((4, 8, 16), (3, 5, 9), engine="dask").fit(cached)
 
 
+@pytest.mark.slow  # decodes many times
 def test_the_cache_is_found_again_and_follows_the_contents(folder, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     first = build(folder, resolutions=(4, 8), cache=cache)
@@ -79,6 +82,7 @@ def test_the_cache_is_found_again_and_follows_the_contents(folder, tmp_path, mon
     assert len({path.name for path in cache.iterdir()}) == 2
 
 
+@pytest.mark.slow  # decodes many times
 def test_a_truncated_cache_is_detected_and_made_again(folder, tmp_path):
     cached = build(folder, resolutions=(4, 8), cache=tmp_path / "cache")
     whole = np.array(cached.array(8))
@@ -153,6 +157,7 @@ def test_a_log_is_believed_only_as_far_as_the_bytes_are_there(folder, tmp_path, 
         np.testing.assert_array_equal(again.array(r), whole.array(r))
 
 
+@pytest.mark.slow  # decodes many times
 def test_two_builds_in_one_cache_take_turns(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(pyramid, "CHUNK", 4)
     said, made = [], {}
@@ -187,6 +192,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
+@pytest.mark.slow  # decodes many times
 def test_a_full_disk_is_one_line_and_gives_its_space_back(folder, small_disk):
     with pytest.raises(DataError, match=r"cannot be written \(No space left on device\); make room") as caught:
         build(folder, resolutions=(16, 64, 128), cache=small_disk)
@@ -252,6 +258,7 @@ def test_corrupt_files_are_named_or_skipped(folder, tmp_path):
         build(folder, resolutions=(4, 8), cache=tmp_path / "cache", skip_bad=True)
 
 
+@pytest.mark.slow  # decodes many times
 def test_crops_that_do_not_fit_are_named(folder, tmp_path):
     with pytest.raises(DataError, match="does not fit"):
         build(folder, resolutions=(4, 8), crop=Crop(40, x=16, y=20), cache=tmp_path / "cache")

@@ -67,6 +67,7 @@ def test_extragradient_converges_on_the_bilinear_game_at_the_known_rate() -> Non
     assert radii[50] / radii[0] == pytest.approx(math.sqrt(1 - A**2 + A**4) ** 50, rel=1e-9)
 
 
+@pytest.mark.slow  # many steps
 def test_optimistic_converges_on_the_bilinear_game_at_the_known_rate() -> None:
     """The oracle is the larger root of l^2 = l (1 - 2 i a) + i a, its linear recursion in w = u + i v."""
     rate = max(abs(root) for root in np.roots([1.0, -(1 - 2j * A), -1j * A]))
@@ -90,6 +91,7 @@ def iterated(M: np.ndarray, start: list[float], steps: int) -> list[float]:
     return radii
 
 
+@pytest.mark.slow  # many steps
 def test_alternating_extrapolation_converges_linearly_where_alternating_holds_its_radius() -> None:
     """Oracle: its linear map on (u, v, v~), whose spectral radius is below 1."""
     M = np.array([[1.0, 0.0, A], [-A, 1.0, -2 * A * A], [-2 * A, 1.0, -4 * A * A]])

@@ -175,6 +175,7 @@ def adam(game: Game) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
     )
 
 
+@pytest.mark.slow  # many steps
 @pytest.mark.parametrize("name", train.RULES)
 def test_replicas_equal_single_runs_to_rounding(name: str) -> None:
     seeds, n = (0, 1, 2), 8

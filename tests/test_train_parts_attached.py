@@ -347,6 +347,7 @@ def test_compiled_players_play_the_same_game(name: str) -> None:
     assert largest_difference(bits(plain), bits(other)) < 1e-12
 
 
+@pytest.mark.slow  # compiles
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch looks at it itself
 @pytest.mark.usefixtures("_fresh_compiler")
 @pytest.mark.parametrize("name", ["alternating", "proximal"])

@@ -505,6 +505,7 @@ def test_the_density_term_moves_the_generator_as_its_difference_quotient_says() 
     assert largest > 1e-3
 
 
+@pytest.mark.slow  # many steps
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("d", [2, 64])
 def test_the_densities_of_the_primal_dual_rule_follow_scale_and_dimension(d: int, scale: float) -> None:

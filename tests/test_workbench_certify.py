@@ -140,6 +140,7 @@ def test_a_damaged_entry_is_named_and_an_absent_one_says_what_to_type(tmp_path: 
         judged.read(run)
 
 
+@pytest.mark.slow  # runs whole commands
 def test_a_search_says_how_far_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

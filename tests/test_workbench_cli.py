@@ -49,6 +49,7 @@ def test_refused_fails_on_success(capsys: pytest.CaptureFixture[str]) -> None:
         refused(capsys, "data")
 
 
+@pytest.mark.slow  # runs whole commands
 def test_fit_digits_writes_a_whole_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "run"
     code, lines, complaint = call(capsys, "fit", "digits", "--out", out)
@@ -120,6 +121,7 @@ def test_every_model_makes_a_report(options: list[str], capsys: pytest.CaptureFi
     assert (code, again) == (0, lines[-1:])
 
 
+@pytest.mark.slow  # runs whole commands
 def test_sampling_is_deterministic(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     call(capsys, "fit", "digits", "--out", tmp_path / "run")
     for ending in (".npy", ".npz", ".csv", ".parquet", ".png"):
@@ -246,6 +248,7 @@ def test_the_command_line_speaks_the_words_of_the_estimator(capsys: pytest.Captu
     assert under(tmp_path) == []
 
 
+@pytest.mark.slow  # runs whole commands
 def test_bad_images_are_named_and_skipped_on_request(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     (tmp_path / "pics").mkdir()
@@ -264,6 +267,7 @@ def test_bad_images_are_named_and_skipped_on_request(capsys: pytest.CaptureFixtu
     assert "0.png has 6 x 6, wide.png 7 x 6" in words
 
 
+@pytest.mark.slow  # runs whole commands
 def test_an_existing_run_is_kept(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "run"
     fit_ring = ["fit", "ring", "--n-samples", "50", "--out", out]
@@ -283,6 +287,7 @@ def test_an_existing_run_is_kept(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
+@pytest.mark.slow  # runs whole commands
 @pytest.mark.parametrize(
     ("stage", "code"), [("config", errno.EROFS), ("samples", errno.EACCES), ("report.html", errno.ENOSPC)]
 )
@@ -302,6 +307,7 @@ def test_a_disk_that_refuses_leaves_nothing(
     assert under(tmp_path) == []
 
 
+@pytest.mark.slow  # runs whole commands
 def test_a_path_below_a_file_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     assert "file" in refused(capsys, "fit", "ring", "--n-samples", 40, "--out", tmp_path / "file" / "run")
@@ -310,6 +316,7 @@ def test_a_path_below_a_file_is_refused(capsys: pytest.CaptureFixture[str], tmp_
     assert "cannot write" in refused(capsys, "sample", tmp_path / "run", "--out", tmp_path / "none" / "x.npy")
 
 
+@pytest.mark.slow  # runs whole commands
 def test_a_damaged_run_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "run"
     call(capsys, "fit", "digits", "--out", out)
@@ -327,6 +334,7 @@ def test_a_damaged_run_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert not (tmp_path / "x.npy").exists()
 
 
+@pytest.mark.slow  # runs whole commands
 def test_a_report_survives_the_loss_of_its_data(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", X)
     call(capsys, "fit", tmp_path / "x.npy", "--n-latent", 2, "--out", tmp_path / "run")
@@ -338,6 +346,7 @@ def test_a_report_survives_the_loss_of_its_data(capsys: pytest.CaptureFixture[st
     assert "could not be loaded again" in (tmp_path / "run" / "report.html").read_text()
 
 
+@pytest.mark.slow  # runs whole commands
 def test_names_are_escaped_in_the_report(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "<script>alert(1)<&script>.npy"
     np.save(path, X)
@@ -376,6 +385,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert not loaded & {"torch", "sklearn", "matplotlib", "pandas", "scipy"}
 
 
+@pytest.mark.slow  # runs whole commands
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(text: object) -> None:
         raise ZeroDivisionError("a bug")

@@ -145,6 +145,7 @@ def test_every_reader_takes_every_run(
     assert not recwarn.list
 
 
+@pytest.mark.slow  # runs whole commands
 def test_data_that_changed_do_not_destroy_the_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], make_rows: Callable[[int], np.ndarray]
 ) -> None:

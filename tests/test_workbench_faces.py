@@ -1,11 +1,13 @@
 """Pictures of any size for the experiments. Oracle: squares whose means are known."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from saddlegan.workbench.reproductions import pictures
 
 
+@pytest.mark.slow  # runs whole commands
 def test_a_folder_of_faces_may_hold_any_size(tmp_path, monkeypatch):
     monkeypatch.setenv("SADDLEGAN_CACHE", str(tmp_path / "cache"))
     (tmp_path / "faces").mkdir()

@@ -67,6 +67,7 @@ def test_reports_and_compare_measure(tmp_path, capsys):
     assert f"frechet of {tmp_path / '1'}: " in out
 
 
+@pytest.mark.slow  # runs whole commands
 def test_a_missing_class_is_named_first(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("SADDLEGAN_CACHE", str(tmp_path / "cache"))
     data, labels = sources.load("digits"), sources.labels("digits")

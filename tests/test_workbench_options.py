@@ -116,6 +116,7 @@ def test_every_option_comes_back_from_the_line_to_type_again(command: str) -> No
     assert cli.parse(shlex.split(first.line())[1:]).values == first.values
 
 
+@pytest.mark.slow  # runs whole commands
 def test_the_recipe_comes_back_from_the_line_to_type_again() -> None:
     options = [p for p in cli.parse(["train", "ring"]).parameters if p.name in Recipe.model_fields and p.name != "seed"]
     assert {p.name for p in options} == set(Recipe.model_fields) - {"seed"}

@@ -199,6 +199,7 @@ def test_a_failed_solution_is_not_called_solved(tmp_path: Path) -> None:
     assert "is open" in page
 
 
+@pytest.mark.slow  # trains, or draws whole pages
 def test_certificates_keep_what_others_wrote(tmp_path: Path) -> None:
     run = fitted(tmp_path, "ring", "--n-samples", "50")
     certificates.add(run, "certificates", [{"kind": "nash", "gap": float("inf"), "curve": torch.ones(2)}])
@@ -236,6 +237,7 @@ def test_samples_that_are_all_alike_are_said_on_top(weight: float, fault: str, w
     assert "saddlegan certify" in page, "says how to get the certificate that it lacks"
 
 
+@pytest.mark.slow  # trains, or draws whole pages
 def test_a_solved_pair_is_not_told_to_train(tmp_path: Path) -> None:
     """Its generator's gradient vanishes by right: it is the optimum."""
     run = fitted(tmp_path, "digits")
@@ -244,6 +246,7 @@ def test_a_solved_pair_is_not_told_to_train(tmp_path: Path) -> None:
     assert data_of(linear, "findings")["faults"] == ["one point"]
 
 
+@pytest.mark.slow  # trains, or draws whole pages
 def test_one_column_is_drawn_as_distributions_and_solved_models_get_no_advice(tmp_path: Path) -> None:
     """Clipped at both ends by the solver, the points miss the data's tails: found, but nothing to train against."""
     run = fitted(tmp_path, "gaussian:1", "--model", "relu", "--n-samples", "200", "--beta", "0.1")
@@ -308,6 +311,7 @@ def test_a_proof_is_a_flat_line_whatever_the_rounding() -> None:
     )
 
 
+@pytest.mark.slow  # trains, or draws whole pages
 def test_the_card_of_a_run(tmp_path: Path) -> None:
     """What a model hub reads: front matter, then words; nothing of this machine, and loadable from another folder."""
     np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(80, 3)))
@@ -362,6 +366,7 @@ def test_broken_words_are_found(tmp_path: Path) -> None:
     assert "Stackelberg" in page.result
 
 
+@pytest.mark.slow  # trains, or draws whole pages
 @needs_browser
 @pytest.mark.browser
 def test_faults_are_found(tmp_path: Path) -> None:

@@ -118,6 +118,7 @@ def test_a_killed_run_goes_on_behind_its_last_part(tmp_path):
     assert (tmp_path / "cut.log").read_text().split() == list("0123")  # nothing was computed twice
 
 
+@pytest.mark.slow  # runs whole commands
 def test_an_unfinished_run_is_taken_up_only_by_the_same_setting(tmp_path):
     out = tmp_path / "r"
     (out / "parts").mkdir(parents=True)

@@ -97,6 +97,7 @@ def test_what_cannot_be_chosen_is_named(flowers) -> None:
         sources.load(path.with_name("images.npy"), table=TableOptions(standardise=True))
 
 
+@pytest.mark.slow  # runs whole commands
 def test_options_of_tables_on_the_command_line(flowers, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, frame = flowers
     made = ["fit", str(path), "--n-latent", "2", "--out", str(tmp_path / "run")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ from saddlegan.workbench.data import sources, synthetic
 from saddlegan.workbench.locks import holder
 from saddlegan.workbench.runs import checkpoints
 from saddlegan.workbench.runs import folder as runs
+from saddlegan.workbench.terminal import progress
 from saddlegan.workbench.training import loop
 from saddlegan.workbench.training.recipe import Recipe, defaults_for, make_recipe
 from saddlegan.workbench.training.session import Session, config_of, figures_of
@@ -108,6 +110,7 @@ def test_frechet_distance_against_scipy() -> None:
     assert frechet_distance(x, x) == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.slow  # runs whole commands
 @pytest.mark.parametrize(("steps", "every"), [(12, 500), (20, 500), (60, 7)])
 def test_a_curve_has_ten_points_and_starts_at_step_0(steps: int, every: int, tmp_path: Path) -> None:
     data = sources.load("ring", n_samples=200)
@@ -272,6 +275,7 @@ def test_kill_and_resume_give_the_same_bits_for_every_rule(tmp_path: Path) -> No
     assert sum(r["kills"] for r in results) >= 14, results
 
 
+@pytest.mark.slow  # runs whole commands
 def test_a_kill_between_checkpoint_and_players_is_made_good(tmp_path: Path) -> None:
     session, run, data = small_run(tmp_path / "run")
     stale = (run.path / "generator.safetensors").read_bytes()
@@ -284,6 +288,7 @@ def test_a_kill_between_checkpoint_and_players_is_made_good(tmp_path: Path) -> N
     assert (run.path / "generator.safetensors").read_bytes() == final != stale
 
 
+@pytest.mark.slow  # runs whole commands
 def test_resuming_at_an_earlier_step_drops_what_came_later(tmp_path: Path) -> None:
     session, run, data = small_run(tmp_path / "run")
     loop.train(session, run, data, fingerprint=loop.fingerprint(run))
@@ -334,6 +339,7 @@ def test_schedules_are_functions_of_the_step() -> None:
     assert make_recipe(noise_share=0.0, r1=2.0).r1_at(0) == 2.0
 
 
+@pytest.mark.slow  # runs whole commands
 def test_a_finished_run_goes_on_to_the_bits_of_a_longer_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Oracle: one run of all steps, whose schedules until then do not depend on the length."""
     line = ["train", "ring", "--metrics-every", "2", "--checkpoint-every", "4", *SMALL, "--hold", "1"]
@@ -355,6 +361,7 @@ def test_a_finished_run_goes_on_to_the_bits_of_a_longer_one(tmp_path: Path, caps
     assert config.command_line.count(" && saddlegan train --resume ") == 1
 
 
+@pytest.mark.slow  # runs whole commands
 def test_schedules_that_follow_the_length_are_said_or_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -528,3 +535,23 @@ def test_a_run_that_trains_is_not_resumed_judged_or_replaced(tmp_path: Path) -> 
     metrics = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().split("\n")[:-1]]
     assert metrics == sorted(set(metrics))
     assert holder(run / ".lock") is None
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_one_bar_counts_what_has_a_total_and_what_has_none(monkeypatch, terminal):
+    out = _Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr(sys, "stderr", out)
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    with progress.progress("parts") as show:
+        show("computed", 3, None, "seed-2")
+        show("training", 7, 9, "V 0.5")
+    said = out.getvalue()
+    assert "training" in said
+    assert "V 0.5" in said
+    if not terminal:
+        assert [line.split(" parts")[0] for line in said.splitlines()] == ["computed: 3", "training: 7 of 9"]

@@ -192,6 +192,7 @@ def test_a_loss_that_is_not_zero_sum_is_measured_by_its_twin_and_says_so(
     assert runs.Run.open(tmp_path / "run").metrics() == runs.Run.open(tmp_path / "named").metrics()
 
 
+@pytest.mark.slow  # runs whole commands
 def test_a_piecewise_linear_discriminator_is_judged_in_a_norm_that_sees_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,7 @@ from saddlegan.workbench.commands import _options as options
 from saddlegan.workbench.commands._call import Call, Outcome, options_from
 from saddlegan.workbench.commands._summary import facts, summary
 from saddlegan.workbench.terminal import console
+from saddlegan.workbench.terminal.progress import progress
 
 if TYPE_CHECKING:
     from saddlegan.networks import AbstractFeatures
@@ -141,8 +142,10 @@ def fit(
         given["features"] = make_features(kind, n_latent=given.get("n_latent", known["n_latent"].default), seed=seed)
     if "random_state" in known:
         given["random_state"] = seed
-    estimator: Any = door.ESTIMATORS[model](**given)
-    estimator.fit(data.X)
+    with progress("steps") as show:
+        if "progress" in known:
+            given["progress"] = show
+        estimator: Any = door.ESTIMATORS[model](**given).fit(data.X)
     solution = estimator.solution_
     plain = (int, float, str, tuple, list)
     kept = {n: v for n, v in estimator.get_params().items() if isinstance(v, plain) and n != "random_state"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import itertools
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +11,7 @@ import typer
 from saddlegan.errors import InputError
 from saddlegan.workbench.commands._call import Outcome
 from saddlegan.workbench.terminal import console
+from saddlegan.workbench.terminal.progress import progress
 
 QUICK_SEEDS = 2
 
@@ -40,12 +41,18 @@ def reproduce(
     experiment = registry.find(name)
     wanted = seeds if seeds is not None else experiment.seeds if full else min(QUICK_SEEDS, experiment.seeds)
     path = out if out is not None else Path("runs") / f"reproduce-{name}"
-    result = folder.reproduce(experiment, path, full=full, seeds=wanted, data=data, overwrite=overwrite, say=_part)
+    done = itertools.count(1)
+    with progress("parts") as show:
+        result = folder.reproduce(
+            experiment,
+            path,
+            full=full,
+            seeds=wanted,
+            data=data,
+            overwrite=overwrite,
+            say=lambda part: show("computed", next(done), None, part),
+        )
     rows = [(c["claim"], f"{'holds' if c['holds'] else 'does not hold'}: {c['found']}") for c in result["checks"]]
     console.facts(experiment.claim, [*rows, ("verdict", result["verdict"]), ("seconds", f"{result['seconds']:g}")])
     console.say(str(path / "report.html"))
     return Outcome(result)
-
-
-def _part(name: str) -> None:
-    sys.stderr.write(f"done: {name}\n")

@@ -5,21 +5,40 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 SECONDS = 5.0  # between plain lines
 
-Progress = Callable[[str, int, int], None]
+
+class Progress(Protocol):
+    """What long work calls as it comes along."""
+
+    def __call__(self, label: str, done: int, total: int | None, figures: str = "") -> None:
+        """Show how far it is.
+
+        Args:
+            label: what is being done.
+            done: how much of it.
+            total: how much in all; None where nobody knows.
+            figures: what to show beside the bar.
+        """
+        ...
+
+
+def on_terminal() -> bool:
+    """Whether a bar can be drawn: it goes to standard error."""
+    return sys.stderr.isatty()
 
 
 @contextlib.contextmanager
 def progress(unit: str = "images") -> Iterator[Progress]:
-    """Give a function (label, done, in all) that shows how far long work has come.
+    """Give a function that shows how far long work has come.
 
     Args:
         unit: what is counted.
     """
-    if sys.stderr.isatty():
+    if on_terminal():
         with _bar(unit) as update:
             yield update
     else:
@@ -38,13 +57,15 @@ def _bar(unit: str) -> Iterator[Progress]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
     )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None, rate="")
+        task = bar.add_task("", total=None, rate="", figures="")
         meter = _Meter()
 
-        def update(label: str, done: int, total: int) -> None:
-            bar.update(task, description=label, completed=done, total=total, rate=f"{meter(label, done):,.0f} {unit}/s")
+        def update(label: str, done: int, total: int | None, figures: str = "") -> None:
+            rate = f"{_digits(meter(label, done))} {unit}/s"
+            bar.update(task, description=label, completed=done, total=total, rate=rate, figures=figures)
 
         yield update
 
@@ -61,12 +82,19 @@ class _Meter:
         return (done - self._done) / max(1e-9, time.monotonic() - self._since)
 
 
+def _digits(rate: float) -> str:
+    """Whole numbers where they say enough, else two digits: experiments finish parts by the minute."""
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
 class _Lines:
     def __init__(self, unit: str) -> None:
         self._unit, self._meter, self._last = unit, _Meter(), time.monotonic()
 
-    def __call__(self, label: str, done: int, total: int) -> None:
+    def __call__(self, label: str, done: int, total: int | None, figures: str = "") -> None:
         rate = self._meter(label, done)
         if time.monotonic() - self._last >= SECONDS:
             self._last = time.monotonic()
-            sys.stderr.write(f"{label}: {done:,} of {total:,} {self._unit}, {rate:,.0f} a second\n")
+            of = "" if total is None else f" of {total:,}"
+            beside = f"  {figures}" if figures else ""
+            sys.stderr.write(f"{label}: {done:,}{of} {self._unit}, {_digits(rate)} a second{beside}\n")

@@ -11,6 +11,7 @@ from typing import Any
 from saddlegan.errors import MissingExtraError
 from saddlegan.results import Step
 from saddlegan.workbench.terminal import console
+from saddlegan.workbench.terminal.progress import Progress, on_terminal, progress
 from saddlegan.workbench.training.session import Session
 
 REFRESH = 0.2  # seconds between two redraws of the bar
@@ -39,28 +40,27 @@ class Lines:
 
 
 class Bar:
-    """A progress bar with losses and rate."""
+    """The progress bar with the losses beside it."""
 
-    def __init__(self, session: Session, bar: Any) -> None:
-        self._bar = bar
-        self._task = bar.add_task("training", total=session.recipe.steps, completed=session.steps_done, figures="")
+    def __init__(self, session: Session, show: Progress) -> None:
+        self._show, self._steps = show, session.recipe.steps
         self._drawn = 0.0
         self._metrics = ""
+        show("training", session.steps_done, self._steps)
 
     def after_step(self, done: int, step: Step) -> bool:
-        """Redraw now and then."""
+        """Redraw now and then: to print a loss waits for the device that computes it."""
         now = time.perf_counter()
         if now - self._drawn > REFRESH:
             self._drawn = now
             figures = f"V {step.value:.3f}  G {step.generator_loss:.3f}  D {step.discriminator_loss:.3f}{self._metrics}"
-            self._bar.update(self._task, completed=done, figures=figures)
+            self._show("training", done, self._steps, figures)
         return False
 
     def after_metrics(self, row: Mapping[str, Any]) -> bool:
-        """Show the newest mode metrics beside the losses."""
+        """Keep the newest mode metrics beside the losses."""
         shown = [name for name in ("modes", "high_quality", "total_variation") if name in row]
         self._metrics = "".join(f"  {name} {row[name]:.3g}" for name in shown)
-        self._bar.update(self._task, completed=row["step"])
         return False
 
 
@@ -94,12 +94,9 @@ class TensorBoard:
 
 @contextlib.contextmanager
 def shown(session: Session) -> Iterator[Lines | Bar]:
-    """The callback that shows progress: a bar on a terminal, lines elsewhere."""
-    if not console.on_terminal():
+    """The callback that shows progress: a bar on a terminal, one line for every line of metrics elsewhere."""
+    if not on_terminal():
         yield Lines(session)
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))
-    with Progress(*columns) as bar:
-        yield Bar(session, bar)
+    with progress("steps") as show:
+        yield Bar(session, show)
