@@ -73,7 +73,7 @@ def test_pictures_are_scaled_clipped_and_tiled() -> None:
 
 def test_a_sheet_holds_every_pixel() -> None:
     found = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)) / 255.0
-    sheet = decoded(pictures.sheet_png(found))
+    sheet = decoded(pictures.sheet_png(found, len(found)))
     zoom = 6
     assert sheet.shape == (2 * 8 * zoom + 2, 2 * 8 * zoom + 2, 3)
     corner = sheet[: 8 * zoom : zoom, : 8 * zoom : zoom] / 255.0

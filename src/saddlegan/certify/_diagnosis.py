@@ -27,6 +27,7 @@ from saddlegan.modules import clone, like, trainable
 from saddlegan.results import Certificate, plain
 
 ROWS = 512  # samples of either kind that distances are taken between
+OTHERS = 2048  # rows of the data that distances are taken to at once
 PERMUTATIONS = 200
 DIFFERENT = 8.0  # energy distance, in its noise, beyond which samples differ: 1 in 10,000 at equal laws
 FAR = 3.0  # the same for the distance from samples to the data, in units of that between data
@@ -224,12 +225,11 @@ class _Seen:
         typical = cdist(first, first) + np.diag([math.inf] * half)
         # nearest copies: distance of fakes to *all* data beside that of real samples to the rest of it
         rest = self.all.flatten(1).double().cpu().numpy()
-        to_data = cdist(fakes, rest)
-        own = cdist(first, rest)
-        own[own <= 1e-9 * spread] = math.inf  # the sample itself
+        to_data = _nearest(fakes, rest)
+        own = _nearest(first, rest, beyond=1e-9 * spread)  # not the sample itself
         found = {
             "spread of G(z) / spread of data": math.sqrt(float(fake.var(0).sum())) / spread,
-            "distance between samples / between data": _ratio(near, typical),
+            "distance between samples / between data": _ratio(near.min(1), typical.min(1)),
             "distance to the data / between data": _ratio(to_data, own),
             # real rows whose nearest generated row is farther than real rows are from one another
             "data not covered": float((between.min(1) > 3.0 * np.quantile(within.min(1), 0.9)).mean()),
@@ -298,9 +298,19 @@ class _Seen:
         return found
 
 
+def _nearest(rows: np.ndarray, others: np.ndarray, *, beyond: float = -1.0) -> np.ndarray:
+    """Distance of each row to the nearest of the others that is farther than `beyond`; the others come in blocks."""
+    found = np.full(len(rows), math.inf)
+    for start in range(0, len(others), OTHERS):
+        distances = cdist(rows, others[start : start + OTHERS])
+        distances[distances <= beyond] = math.inf
+        np.minimum(found, distances.min(1), out=found)
+    return found
+
+
 def _ratio(a: np.ndarray, b: np.ndarray) -> float:
-    """Median distance to the nearest, of a beside b."""
-    return float(np.median(a.min(1)) / max(np.median(b.min(1)), 1e-300))
+    """Median of distances to the nearest, of a beside b."""
+    return float(np.median(a) / max(np.median(b), 1e-300))
 
 
 def _energy(real: np.ndarray, fake: np.ndarray) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -245,7 +246,8 @@ def written(out: Path, ending: str) -> Iterator[Path]:
         path = Path(place) / f"out{ending}"
         yield path
         sys.stdout.flush()
-        sys.stdout.buffer.write(path.read_bytes())
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
         sys.stdout.buffer.flush()
 
 

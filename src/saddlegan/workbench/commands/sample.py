@@ -36,5 +36,5 @@ def sample(
     import_modules(import_ or [])
     opened = runs.Run.open(run)
     with options.written(out, ".csv") as path:
-        export.write(opened.sample(n, seed), path, opened.config.data)
+        export.write_blocks(opened.sample_blocks(n, seed), n, path, opened.config.data)
     return Outcome({"file": str(out), "n": n, "seed": seed})

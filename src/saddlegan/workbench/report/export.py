@@ -1,22 +1,27 @@
-"""Samples to files: a sheet or a scatter as .png, numbers as .npy, .npz, .csv, .parquet or .xlsx."""
+"""Samples to files, block by block: a sheet or a scatter as .png, numbers as .npy, .npz, .csv, .parquet or .xlsx."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+import itertools
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from saddlegan.errors import InputError, MissingExtraError
 from saddlegan.workbench.data.spec import DataSpec
-from saddlegan.workbench.files import write_atomic
+from saddlegan.workbench.files import atomic
 from saddlegan.workbench.report.figures import pictures
 from saddlegan.workbench.runs.folder import Run
 
-Writer = Callable[[np.ndarray, DataSpec], bytes]
+Blocks = Iterable[np.ndarray]
+Writer = Callable[[BinaryIO, Blocks, int, DataSpec], None]
 PREVIEW = 100  # samples in a run's samples.png
+GROUP_ELEMENTS = 1 << 20  # numbers of a row group of .parquet: far smaller ones read slowly
 
 
 def write(rows: np.ndarray, path: Path, spec: DataSpec) -> Path:
@@ -35,7 +40,18 @@ def write(rows: np.ndarray, path: Path, spec: DataSpec) -> Path:
         InputError: the ending is unknown.
         RunError: the file cannot be written.
     """
-    return write_atomic(path, check_ending(path)(rows, spec))
+    return write_blocks([rows], len(rows), path, spec)
+
+
+def write_blocks(blocks: Blocks, n: int, path: Path, spec: DataSpec) -> Path:
+    """`write` for rows that come in blocks (m, d) of one dtype, n rows in all: no more than a few are held.
+
+    A sheet of pictures and a scatter are one picture each, and that is held.
+    """
+    writer = check_ending(path)
+    with atomic(path) as file:
+        writer(file, blocks, n, spec)
+    return path
 
 
 def check_ending(path: Path) -> Writer:
@@ -53,63 +69,101 @@ def check_ending(path: Path) -> Writer:
 def write_preview(run: Run, *, seed: int = 0) -> Path:
     """Write `samples.png` of a run: its first hundred samples as pictures, or a scatter of 2,500 points."""
     spec = run.config.data
-    return run.write_bytes("samples.png", _png(run.sample(PREVIEW if spec.image_shape else 2500, seed), spec))
+    n = PREVIEW if spec.image_shape else 2500
+    buffer = io.BytesIO()
+    _png(buffer, run.sample_blocks(n, seed), n, spec)
+    return run.write_bytes("samples.png", buffer.getvalue())
 
 
-def _png(rows: np.ndarray, spec: DataSpec) -> bytes:
+def _png(file: BinaryIO, blocks: Blocks, n: int, spec: DataSpec) -> None:
     if spec.image_shape is not None and spec.value_range is not None:
-        return pictures.sheet_png(pictures.to_pictures(rows, spec.image_shape, spec.value_range))
+        shape, limits = spec.image_shape, spec.value_range
+        each = itertools.chain.from_iterable(pictures.to_pictures(rows, shape, limits) for rows in blocks)
+        file.write(pictures.sheet_png(each, n))
+        return
     from saddlegan.workbench.report.figures import samples as figures  # matplotlib, for this ending alone
 
-    return figures.points(spec.in_own_units(rows), labels=spec.names()[:2])
+    drawn = np.concatenate([spec.in_own_units(rows)[:, :2] for rows in blocks])
+    file.write(figures.points(drawn, labels=spec.names()[:2]))
 
 
-def _shaped(rows: np.ndarray, spec: DataSpec) -> np.ndarray:
-    return rows if spec.image_shape is None else rows.reshape(len(rows), *spec.image_shape)
+def _npy(file: BinaryIO, blocks: Blocks, n: int, spec: DataSpec) -> None:
+    for index, rows in enumerate(blocks):
+        found = spec.in_own_units(rows)
+        if index == 0:
+            shape = (n, *(spec.image_shape or found.shape[1:]))
+            header = {"descr": np.lib.format.dtype_to_descr(found.dtype), "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+        file.write(np.ascontiguousarray(found).data)
 
 
-def _npy(rows: np.ndarray, spec: DataSpec) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, _shaped(spec.in_own_units(rows), spec), allow_pickle=False)
-    return buffer.getvalue()
+def _npz(file: BinaryIO, blocks: Blocks, n: int, spec: DataSpec) -> None:
+    with (
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("X.npy", "w", force_zip64=True) as entry,
+    ):
+        _npy(entry, blocks, n, spec)  # type: ignore[arg-type]
 
 
-def _npz(rows: np.ndarray, spec: DataSpec) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, X=_shaped(spec.in_own_units(rows), spec))
-    return buffer.getvalue()
+def _csv(file: BinaryIO, blocks: Blocks, n: int, spec: DataSpec) -> None:
+    del n
+    for index, rows in enumerate(blocks):
+        table = spec.as_table(rows)
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")  # names and words may hold commas
+        if index == 0:
+            writer.writerow(table)
+        # repr's shortest digits bring every number back bit for bit
+        columns = [
+            [repr(v) for v in column.tolist()] if column.dtype.kind == "f" else column.tolist()
+            for column in table.values()
+        ]
+        writer.writerows(zip(*columns, strict=True))
+        file.write(text.getvalue().encode())
 
 
-def _csv(rows: np.ndarray, spec: DataSpec) -> bytes:
-    table = spec.as_table(rows)
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")  # names and words may hold commas
-    writer.writerow(table)
-    # repr's shortest digits bring every number back bit for bit
-    columns = [
-        [repr(v) for v in column.tolist()] if column.dtype.kind == "f" else column.tolist() for column in table.values()
-    ]
-    writer.writerows(zip(*columns, strict=True))
-    return buffer.getvalue().encode()
-
-
-def _parquet(rows: np.ndarray, spec: DataSpec) -> bytes:
+def _parquet(file: BinaryIO, blocks: Blocks, n: int, spec: DataSpec) -> None:
     import pandas as pd
+    import pyarrow as pa
+    from pyarrow import parquet
 
-    buffer = io.BytesIO()
-    pd.DataFrame(spec.as_table(rows)).to_parquet(buffer, index=False)
-    return buffer.getvalue()
+    del n
+    groups = (
+        pa.Table.from_pandas(pd.DataFrame(spec.as_table(rows)), preserve_index=False) for rows in _gathered(blocks)
+    )
+    first = next(groups)
+    with parquet.ParquetWriter(file, first.schema) as writer:
+        for group in itertools.chain([first], groups):
+            writer.write_table(group)
 
 
-def _xlsx(rows: np.ndarray, spec: DataSpec) -> bytes:
-    import pandas as pd
+def _gathered(blocks: Blocks) -> Iterator[np.ndarray]:
+    """Blocks of at least GROUP_ELEMENTS numbers, but for the last."""
+    kept: list[np.ndarray] = []
+    for rows in blocks:
+        kept.append(rows)
+        if sum(each.size for each in kept) >= GROUP_ELEMENTS:
+            yield np.concatenate(kept)
+            kept = []
+    if kept:
+        yield np.concatenate(kept)
 
-    buffer = io.BytesIO()
+
+def _xlsx(file: BinaryIO, blocks: Blocks, n: int, spec: DataSpec) -> None:
     try:
-        pd.DataFrame(spec.as_table(rows)).to_excel(buffer, index=False, engine="openpyxl")
+        import openpyxl
     except ImportError as error:
         raise MissingExtraError("openpyxl", "excel") from error
-    return buffer.getvalue()
+    del n
+    book = openpyxl.Workbook(write_only=True)
+    sheet = book.create_sheet("Sheet1")
+    for index, rows in enumerate(blocks):
+        table = spec.as_table(rows)
+        if index == 0:
+            sheet.append(list(table))
+        for row in zip(*(column.tolist() for column in table.values()), strict=True):
+            sheet.append(row)
+    book.save(file)
 
 
 WRITERS: dict[str, Writer] = {

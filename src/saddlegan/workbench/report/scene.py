@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from saddlegan.errors import DataError
+from saddlegan.moments._second_moment import DENSE_SIZE, AbstractSecondMoment, second_moment
 from saddlegan.workbench.data.sources import Data
 from saddlegan.workbench.report import html
 from saddlegan.workbench.runs.folder import Run
 
 SAMPLES = 2500  # generated for the report, as many as the PacGAN protocol judges
-LOOKED_AT = 1 << 26  # numbers of the data beyond which rows are thinned before they are looked at again
+LOOKED_AT = 1 << 22  # numbers of the data beyond which rows are thinned for pictures
+MEASURED = 1 << 26  # and for moments of so many columns that blocks do not help
 SAMPLE_ELEMENTS = 1 << 24  # fewer samples where each is large
 
 
@@ -59,6 +62,18 @@ class Scene:
         """Generated samples (n, d) in data units, drawn once for all sections."""
         return self.run.sample(max(2, min(SAMPLES, SAMPLE_ELEMENTS // self.run.config.data.shape[1])), self.seed)
 
+    @functools.cached_property
+    def moment(self) -> AbstractSecondMoment:
+        """The data's second moment about their mean, measured in one pass for all sections."""
+        return self.measured(center=True)
+
+    def measured(self, *, center: bool) -> AbstractSecondMoment:
+        """The data's second moment: of all rows, block by block, unless d x d is too large to be held."""
+        if self.data is None:
+            raise DataError(self.missing)
+        X = self.data.X
+        return second_moment(X if X.shape[1] <= DENSE_SIZE else thin(X, MEASURED), center=center)
+
     @property
     def name(self) -> str:
         """Short name of the data."""
@@ -66,7 +81,7 @@ class Scene:
 
 
 def thin(X: np.ndarray, most: int = LOOKED_AT) -> np.ndarray:
-    """Take evenly spaced rows where there are too many to look at again.
+    """Take evenly spaced rows where there are more than a picture needs.
 
     Args:
         X: (n, d).

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from PIL import Image
@@ -48,30 +50,50 @@ def tile(pictures: np.ndarray, columns: int, *, gap: int = 1, background: float 
     Returns:
         One picture.
     """
-    n, h, w = pictures.shape[:3]
-    rows = math.ceil(n / columns)
-    shape = (rows * (h + gap) - gap, columns * (w + gap) - gap, *pictures.shape[3:])
-    sheet = np.full(shape, background)
-    for index, picture in enumerate(pictures):
-        top, left = (index // columns) * (h + gap), (index % columns) * (w + gap)
-        sheet[top : top + h, left : left + w] = picture
-    return sheet
+    return _laid_out(pictures, pictures.shape, columns, gap=gap, background=background, dtype=np.dtype(np.float64))
 
 
-def sheet_png(pictures: np.ndarray) -> bytes:
+def sheet_png(pictures: Iterable[np.ndarray], n: int) -> bytes:
     """Make a square-ish sheet of pictures as PNG, every pixel enlarged by a whole number.
 
     Args:
-        pictures: (n, h, w) or (n, h, w, 3), values in [0, 1].
+        pictures: n of one shape, (h, w) or (h, w, 3), values in [0, 1]; taken one by one, so that the sheet alone is
+            held.
+        n: how many.
 
     Returns:
         The file's bytes.
     """
-    n, h, w = pictures.shape[:3]
+    each = iter(pictures)
+    first = next(each)
+    h, w = first.shape[:2]
     columns = math.ceil(math.sqrt(n * h / w))
     zoom = max(1, min(TILE_PIXELS // max(h, w), SHEET_PIXELS // (columns * (w + 1))))
-    enlarged = pictures.repeat(zoom, axis=1).repeat(zoom, axis=2)
-    sheet = tile(enlarged, columns, gap=2 if zoom > 1 else 1)
+
+    def enlarged() -> Iterator[np.ndarray]:
+        for picture in itertools.chain([first], each):
+            yield np.round(picture.repeat(zoom, axis=0).repeat(zoom, axis=1) * 255).astype(np.uint8)
+
+    shape = (n, h * zoom, w * zoom, *first.shape[2:])
+    sheet = _laid_out(enlarged(), shape, columns, gap=2 if zoom > 1 else 1, background=255, dtype=np.dtype(np.uint8))
     buffer = io.BytesIO()
-    Image.fromarray(np.round(sheet * 255).astype(np.uint8)).save(buffer, format="PNG", optimize=True)
+    Image.fromarray(sheet).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
+
+
+def _laid_out(
+    pictures: Iterable[np.ndarray],
+    shape: tuple[int, ...],
+    columns: int,
+    *,
+    gap: int,
+    background: float,
+    dtype: np.dtype,
+) -> np.ndarray:
+    n, h, w = shape[:3]
+    rows = math.ceil(n / columns)
+    sheet = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, *shape[3:]), background, dtype=dtype)
+    for index, picture in enumerate(pictures):
+        top, left = (index // columns) * (h + gap), (index % columns) * (w + gap)
+        sheet[top : top + h, left : left + w] = picture
+    return sheet

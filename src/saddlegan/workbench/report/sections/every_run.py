@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from markupsafe import Markup
 
-from saddlegan import fit
-from saddlegan.moments._second_moment import second_moment
+from saddlegan.moments._second_moment import moment_difference, second_moment
 from saddlegan.networks import FeatureGenerator, LinearGenerator
 from saddlegan.workbench.report import html
 from saddlegan.workbench.report.figures import samples as figures
@@ -40,22 +38,22 @@ def samples(scene: Scene) -> Section:
             )
             words = "Neither side was chosen: real pictures at random, generated ones the first that came. "
         else:
-            png = sheet_png(to_pictures(shown, shape, value_range))
+            png = sheet_png(to_pictures(shown, shape, value_range), len(shown))
             alt, words = f"A sheet of {len(shown)} generated pictures.", "Not chosen: the first that came. "
         body = html.figure(png, alt=alt, caption=f"{words}Values beyond black and white are clipped for display.")
     elif generated.shape[1] == 1:
-        body = _marginals(scene, np.asarray(thin(real)) if len(real) else real, generated)
+        body = _marginals(scene, thin(real) if len(real) else real, generated)
     else:
         names = scene.run.config.data.columns
-        points, made, labels = _plane(real if len(real) else generated, generated, names)
-        png = figures.real_and_generated_points(points[: len(real)], made, labels=labels)
+        points, made, labels = _plane(scene)
+        png = figures.real_and_generated_points(points if len(real) else points[:0], made, labels=labels)
         body = html.figure(
             png,
             alt=f"Two scatter plots on the same axes, {labels[0]} against {labels[1]}: data and generated samples.",
             caption=f"The same axes on both sides, at most {figures.SCATTER_POINTS:,} points each.",
         )
         if len(real) and names is not None and len(names) > 2:
-            body += _marginals(scene, np.asarray(thin(real)), generated)
+            body += _marginals(scene, thin(real), generated)
     parts = [body] if scene.data is not None else [body, unavailable(scene)]
     return Section("samples", "Real and generated", html.join(parts), facts)
 
@@ -72,17 +70,16 @@ def _marginals(scene: Scene, real: np.ndarray, generated: np.ndarray) -> Markup:
     )
 
 
-def _plane(
-    real: np.ndarray, generated: np.ndarray, names: Sequence[str] | None
-) -> tuple[np.ndarray, np.ndarray, tuple[str, str]]:
+def _plane(scene: Scene) -> tuple[np.ndarray, np.ndarray, tuple[str, str]]:
     """Two coordinates to look at: the data's own if there are two, else their leading principal components."""
+    generated = scene.samples
+    real = generated if scene.data is None else thin(scene.data.X)
     if real.shape[1] == 2:
-        first, second = names or ("x1", "x2")
-        return np.asarray(real), generated, (first, second)
-    thinned = thin(real)
-    moment = second_moment(thinned, center=True)
+        first, second = scene.run.config.data.columns or ("x1", "x2")
+        return real, generated, (first, second)
+    moment = second_moment(generated, center=True) if scene.data is None else scene.moment
     axes, mean = moment.eigenpairs(2).vectors.numpy().T, moment.mean.numpy()
-    return (thinned - mean) @ axes, (generated - mean) @ axes, ("first component", "second component")
+    return (real - mean) @ axes, (generated - mean) @ axes, ("first component", "second component")
 
 
 def components(scene: Scene) -> Section | None:
@@ -115,7 +112,7 @@ def components(scene: Scene) -> Section | None:
         )
     else:
         # each column in units of its own spread: a column of large numbers would hide all others
-        spread = np.asarray(thin(scene.data.X), dtype=np.float64).std(0) if scene.data else np.ones(rows.shape[1])
+        spread = thin(scene.data.X).astype(np.float64).std(0) if scene.data else np.ones(rows.shape[1])
         body = html.figure(
             figures.loadings(rows / np.where(spread > 0, spread, 1.0), shares, names=spec.columns),
             alt=f"A table of coloured cells: how each of {shown} {what} changes each column of the data.",
@@ -136,14 +133,15 @@ def witness(scene: Scene) -> Section | None:
     """The direction in which data and samples differ most, measured on samples; solved runs know better."""
     if scene.data is None or read_solution(scene.run) is not None:
         return None
-    found = fit.discrepancy(thin(scene.data.X), scene.samples, "quadratic", center=True)
-    direction = np.asarray(found.witness, dtype=np.float64)
-    ahead = float(np.var(thin(scene.data.X) @ direction)) > float(np.var(scene.samples @ direction))
+    moment = scene.moment
+    value, witness = moment_difference(moment, second_moment(scene.samples, center=True))
+    direction = witness.numpy()
+    ahead = float(moment.matvec(witness[None])[0] @ witness) > float(np.var(scene.samples @ direction))
     caption = (
-        f"Of all directions this one has the largest difference in variance: {html.number(found.value)}, measured on "
+        f"Of all directions this one has the largest difference in variance: {html.number(value)}, measured on "
         f"{len(scene.samples):,} samples, sampling noise included. The {'data' if ahead else 'samples'} vary more."
     )
-    return draw_witness(scene, direction, caption, {"kind": "quadratic", "value": found.value})
+    return draw_witness(scene, direction, caption, {"kind": "quadratic", "value": value})
 
 
 def draw_witness(scene: Scene, direction: np.ndarray, caption: str, facts: dict[str, Any]) -> Section:
@@ -157,7 +155,7 @@ def draw_witness(scene: Scene, direction: np.ndarray, caption: str, facts: dict[
     """
     shape = scene.run.config.data.image_shape
     if len(direction) == 2 and scene.data is not None:
-        png = figures.real_and_generated_points(np.asarray(scene.data.X), scene.samples, witness=direction)
+        png = figures.real_and_generated_points(thin(scene.data.X), scene.samples, witness=direction)
         form = "an arrow over the scatter plot of the samples"
     else:
         png = figures.direction(direction, shape, names=scene.run.config.data.columns)

@@ -6,11 +6,10 @@ import numpy as np
 from markupsafe import Markup
 
 from saddlegan import fit
-from saddlegan.moments._second_moment import second_moment
 from saddlegan.results import Solution, Status, as_dict
 from saddlegan.workbench.report import html
 from saddlegan.workbench.report.figures import samples as figures
-from saddlegan.workbench.report.scene import Scene, Section, thin
+from saddlegan.workbench.report.scene import Scene, Section
 from saddlegan.workbench.report.sections.every_run import WITNESS_TITLE, draw_witness
 from saddlegan.workbench.runs.certificate import read_solution, read_spectrum
 from saddlegan.workbench.runs.config import RunConfig
@@ -194,14 +193,14 @@ def witness(scene: Scene) -> Section | None:
         return None
     beta, kept = solution.stats["beta"], solution.stats.get("kept", 0)
     if scene.run.config.model == "linear":
-        found = fit.discrepancy(thin(scene.data.X), scene.samples, "linear")
+        found = fit.discrepancy(scene.data.X, scene.samples, "linear")
         caption = (
             f"The means of data and samples differ by {html.number(found.value)}, along this direction; the constraint "
             f"allows beta = {html.number(beta)}."
         )
         return draw_witness(scene, found.witness, caption, {"kind": "linear", "value": found.value})
     center = bool(scene.run.config.options.get("center", True))
-    pairs = second_moment(thin(scene.data.X), center=center).eigenpairs(kept + 1)
+    pairs = (scene.moment if center else scene.measured(center=False)).eigenpairs(kept + 1)
     values = pairs.values.tolist()
     # all directions in use fall short by beta exactly; the first one left out does so too if beta is its eigenvalue
     left_out = kept < len(values) and (kept == 0 or values[kept] >= beta * (1.0 - 1e-9))

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from saddlegan.metrics._modes import HIGH_QUALITY, ModeMetrics, mode_metrics
 from saddlegan.workbench.report import html
 from saddlegan.workbench.report.figures import training as training_figures
-from saddlegan.workbench.report.scene import Scene, Section
+from saddlegan.workbench.report.scene import Scene, Section, thin
 from saddlegan.workbench.training import loop
 from saddlegan.workbench.training.session import FIGURES
 
@@ -93,7 +93,7 @@ def progress(scene: Scene) -> Section | None:
         return None
     data = scene.run.config.data
     rows = scene.data.X if scene.data is not None else scene.samples
-    low, high = np.min(rows[:, :2], axis=0).astype(float), np.max(rows[:, :2], axis=0).astype(float)
+    low, high = (f(thin(rows)[:, :2], axis=0).astype(float) for f in (np.min, np.max))
     margin = 0.1 * (high - low) + 1e-9
     png = training_figures.strip(
         sheets, image_shape=data.image_shape, value_range=data.value_range, limits=(low - margin, high + margin)
