@@ -18,7 +18,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## fit real digits exactly and write a report
 	@$(VENV)/bin/saddlegan fit digits --out runs/digits --overwrite
 
-test: $(STAMP) lint docs  ## all checks: lint, types, layers, docs, tests
+test: $(STAMP)  ## all checks: lint, types, layers, docs, tests
+	@$(MAKE) --no-print-directory --jobs 2 lint docs
 	@$(PY) -m pytest --numprocesses auto
 
 check: $(STAMP)  ## the edit loop: lint, types, layers and the fast tests, side by side
