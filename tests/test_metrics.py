@@ -311,6 +311,26 @@ def test_the_worst_class_is_a_z_test_with_its_level(draw):
     )
 
 
+def test_probabilities_see_a_missing_class_where_the_most_probable_one_does_not(draw):
+    """Four overlapping Gaussians with known posteriors. Oracle: a z-test of the shares of most probable classes."""
+    centers = 1.2 * np.arange(4.0)
+
+    def answers(classes):
+        x = centers[classes] + draw.normal(size=len(classes))
+        weights = np.exp(-0.5 * (x[:, None] - centers) ** 2)
+        return weights / weights.sum(1, keepdims=True)
+
+    soft, hard = [], []
+    for _ in range(40):
+        real, fake = answers(draw.choice(4, 400)), answers(draw.choice([0, 1, 3], 400))
+        sure = [np.eye(4)[P.argmax(1)] for P in (real, fake)]
+        soft.append(metrics.inception_like(real=real, generated=fake, random_state=0).stats)
+        hard.append(metrics.inception_like(real=sure[0], generated=sure[1], random_state=0).stats)
+    named = [sum(s["worst_class"] == 2 and s["worst_class_deviation"] > s["worst_class_limit"] for s in found)
+             for found in (soft, hard)]  # fmt: skip
+    assert named[0] > named[1] + 4
+
+
 def test_imagenet_features_load_the_wheel_s_weights_alone(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, _imagenet.PACKAGE, None)
     with pytest.raises(MissingExtraError, match="imagenet"):

@@ -24,7 +24,7 @@ LABELLED = 8000  # rows at most that a classifier learns from
 FEATURES = ("auto", "numbers", "imagenet")
 
 MEANINGS = {
-    "worst class": "share in the class that is farthest from the data's share, by a classifier; sees one class missing",
+    "worst class": "mean probability of the class farthest from the data, by a classifier; sees one class missing",
     "coverage": "share of real balls (5 neighbours) that a sample hits; falls when classes are missing",
     "kernel": "kernel distance, cubic, unbiased: 0 for equal distributions, below it by chance",
     "sliced": "sliced W2 distance, 128 directions",
@@ -160,7 +160,7 @@ def _worst_class(
         real=rows["held_out"], generated=rows["generated"], features=judge.probabilities, random_state=seed
     ).stats
     worst = stats["worst_class"]
-    value, floor = stats["histogram"][worst], stats["real_histogram"][worst]
+    value, floor = stats["shares"][worst], stats["real_shares"][worst]
     far = stats["worst_class_deviation"]
     found = Measurement(
         value,
@@ -174,9 +174,10 @@ def _worst_class(
             "accuracy": judge.accuracy,
         },
     )
-    said = (
-        f"a classifier of {100 * judge.accuracy:.0f}% accuracy on held-out rows: class {found.stats['class']} is worst"
+    who = (
+        f"class {found.stats['class']} is {'worst' if far > stats['worst_class_limit'] else 'farthest off, by chance'}"
     )
+    said = f"a classifier of {100 * judge.accuracy:.0f}% accuracy on held-out rows: {who}"
     return {"worst class": found}, said
 
 
