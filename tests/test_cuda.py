@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,12 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from saddlegan import Game, networks, train
+from saddlegan.workbench import cli
+from saddlegan.workbench.data import sources
+from saddlegan.workbench.training.place import Place
+from saddlegan.workbench.training.recipe import make_recipe
+from saddlegan.workbench.training.session import Session
+from saddlegan.workbench.training.watch import Watched
 from train_cases import RULES, adam, bits, data, largest_difference, mlp_game, same_bits, sgd
 
 DEVICE = "cuda"
@@ -118,3 +125,35 @@ def test_multiscale_features_are_drawn_and_taken_there() -> None:
     assert phi.frequencies.device.type == phi(x.to(DEVICE)).device.type == torch.device(DEVICE).type
     on_cpu = copy.deepcopy(phi).cpu()(x)
     assert torch.allclose(phi(x.to(DEVICE)).cpu(), on_cpu, atol=1e-5)
+
+
+def test_a_training_on_the_device_is_the_one_on_the_cpu() -> None:
+    """Oracle: the same session on the CPU; batches, latents and noise are drawn there for both."""
+    data = sources.load("ring", n_samples=200)
+    options = {"hidden": (16,), "batch": 16, "certify_every": 4, "certify_steps": 3, "activation": "softplus"}
+    plain = Session(make_recipe(**options), data)
+    other = Session(make_recipe(**options), data, place=Place(torch.device(DEVICE)))
+    for session in (plain, other):
+        watched = Watched(session, data)
+        for done in range(1, 5):
+            watched.after_step(done, session.step())
+        assert math.isfinite(watched.figures(session)["proximal_gap"])
+    assert all(p.device.type == DEVICE for p in other._G.parameters())
+    assert largest_difference(here([*plain._G.parameters()]), here([*other._G.parameters()])) < 1e-4
+    first, second = (session.samples(50, seed=1)[0] for session in (plain, other))
+    assert abs(first - second).max() < 1e-3
+    other.load_state_dict(copy.deepcopy(other.state_dict()))
+
+
+def test_commands_say_the_device_and_compute_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "run")
+    small = ["--hidden", "8", "--batch", "16", "--n-samples", "200", "--steps", "3", "--amp", "bf16", "--out", out]
+    fast = ["--steps", "2", "--restarts", "1", "--batch-size", "16", "--lam", "1"]
+    for words in (
+        ["train", "ring", *small],
+        ["train", "--resume", out, "--steps", "3"],
+        ["certify", out, *fast],
+        ["diagnose", out],
+    ):
+        assert cli.run(words) == 0, words
+        assert capsys.readouterr().out.startswith(f"device: cuda ({torch.cuda.get_device_name()})\n")

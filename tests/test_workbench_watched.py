@@ -184,7 +184,8 @@ def test_a_loss_that_is_not_zero_sum_is_measured_by_its_twin_and_says_so(
 ) -> None:
     quick = ["--steps", "2", "--certify-every", "2", "--certify-steps", "2", "--objective", "non-saturating"]
     assert cli.run([*LINE, *quick, "--out", str(tmp_path / "run")]) == 0
-    said = capsys.readouterr().out.splitlines()[0]
+    device, said = capsys.readouterr().out.splitlines()[:2]
+    assert device.startswith("device: ")
     assert said.startswith("'non-saturating' is not zero-sum: gaps are measured on its zero-sum twin 'vanilla'")
     named = [*LINE, *quick, "--certify-objective", "vanilla", "--out", str(tmp_path / "named")]
     assert cli.run(named) == 0
@@ -199,7 +200,7 @@ def test_a_piecewise_linear_discriminator_is_judged_in_a_norm_that_sees_it(
     """Without a warning, which is an error here; a norm that was asked for stays."""
     quick = ["--steps", "2", "--certify-every", "2", "--certify-steps", "2", "--set", "activation=leaky-relu"]
     assert cli.run([*LINE, *quick, "--out", str(tmp_path / "run")]) == 0
-    assert capsys.readouterr().out.startswith("the discriminator is piecewise linear")
+    assert capsys.readouterr().out.splitlines()[1].startswith("the discriminator is piecewise linear")
     assert runs.Run.open(tmp_path / "run").config.options["norm"] == "l2"
     assert "(l2 distance)" in (tmp_path / "run" / "report.html").read_text()
     assert cli.run([*LINE, *quick, "--norm", "parameters", "--out", str(tmp_path / "asked")]) == 0

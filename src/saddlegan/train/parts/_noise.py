@@ -21,6 +21,8 @@ class InstanceNoise(nn.Module):
         sd: standard deviation of the noise, in the units of x; may be changed between steps.
         generators: sources of the noise, one for each equal part of the batch (one for an ordinary run, one per replica
             for `Replicas`); torch's global one if empty. Save their states with your checkpoints.
+        share: this process's number and how many there are, where several with the same generators share a batch:
+            noise is drawn for the rows of all, and each takes its own.
 
     References:
         Sonderby et al., Amortised MAP Inference for Image Super-resolution, ICLR 2017.
@@ -31,11 +33,19 @@ class InstanceNoise(nn.Module):
         torch.Size([5, 1])
     """
 
-    def __init__(self, D: nn.Module, *, sd: float = 0.1, generators: tuple[torch.Generator, ...] = ()) -> None:
+    def __init__(
+        self,
+        D: nn.Module,
+        *,
+        sd: float = 0.1,
+        generators: tuple[torch.Generator, ...] = (),
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
         super().__init__()
         self.D = D
         self.sd = checks.number("sd", sd)
         self.generators = generators
+        self.share = share
 
     def forward(self, x: Tensor, *conditions: Tensor) -> Tensor:
         """Return D of the blurred samples."""
@@ -49,7 +59,7 @@ class InstanceNoise(nn.Module):
         parts = len(self.generators)
         if len(x) % parts:
             raise InputError(f"`x` must have rows in a multiple of {parts}, one part per generator, got {len(x)}")
-        shape = (len(x) // parts, *x.shape[1:])
-        return torch.cat(
-            [torch.randn(shape, generator=g, dtype=x.dtype, device=g.device).to(x.device) for g in self.generators]
-        )
+        rows, (rank, size) = len(x) // parts, self.share
+        shape = (rows * size, *x.shape[1:])
+        drawn = (torch.randn(shape, generator=g, dtype=x.dtype, device=g.device) for g in self.generators)
+        return torch.cat([noise[rank * rows : (rank + 1) * rows].to(x.device) for noise in drawn])

@@ -26,10 +26,12 @@ class Outcome:
     Attributes:
         facts: plain values, the object that `--json` writes.
         code: the exit code.
+        said: whether this process says it; of several that share the work only the first does.
     """
 
     facts: Mapping[str, Any]
     code: int = 0
+    said: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +122,7 @@ def registered(function: Callable[..., Outcome], name: str) -> Callable[..., Non
             own["call"] = Call(name, tuple(at.command.params), dict(at.params))
         with console.for_programs(as_json):
             outcome = function(**own)
-        if as_json:
+        if as_json and outcome.said:
             console.write_json(outcome.facts)
         if outcome.code:
             raise typer.Exit(outcome.code)

@@ -29,6 +29,7 @@ PairDataOption = Annotated[str | None, typer.Option("--data", help="With MODULE:
 ImportOption = Annotated[
     list[str] | None, typer.Option("--import", help="Module with the run's own classes; repeat it for more.")
 ]
+DEVICES = ("auto", "cpu", "cuda")
 OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder to make [runs/NAME].")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing run folder.")]
 SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out instead of refusing.")]
@@ -85,6 +86,18 @@ class Choice:
         if text not in self.words:
             raise typer.BadParameter(f"must be one of {', '.join(self.words)}, got {text!r}")
         return text
+
+
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        parser=Choice(*DEVICES),
+        metavar="|".join(DEVICES),
+        help="Where to compute; auto is cuda where there is a GPU [auto].",
+        show_default=False,
+    ),
+]
 
 
 def table_options(

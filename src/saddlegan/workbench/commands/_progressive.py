@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +33,7 @@ def fit_progressive(
     options.check_source(source)
     from saddlegan.workbench.commands import _progressive_fit as progressive
     from saddlegan.workbench.data.decoding import Crop
+    from saddlegan.workbench.training import place
 
     plan = progressive.Plan(
         options=chosen,
@@ -42,7 +44,14 @@ def fit_progressive(
         engine=engine,
     )
     started = time.perf_counter()
-    model = progressive.fit(source, plan, out=out, overwrite=overwrite, seed=seed, command_line=command_line)
+    with contextlib.ExitStack() as stack:
+        here = stack.enter_context(place.shared() if engine == "distributed" else contextlib.nullcontext(place.HERE))
+        stack.enter_context(console.silent(not here.first))
+        model = progressive.fit(
+            source, plan, out=out, overwrite=overwrite, seed=seed, command_line=command_line, here=here
+        )
+    if not here.first:
+        return Outcome({}, said=False)
     for stage in model.stages_:
         console.say(f"stage {stage.resolution}: {stage.kept} directions, beta {stage.beta:.6g}")
     rows = summary(model.solution_, seconds=time.perf_counter() - started)

@@ -25,6 +25,7 @@ from saddlegan.workbench.runs import players
 from saddlegan.workbench.runs.config import LatentSpec, RunConfig
 from saddlegan.workbench.terminal import console
 from saddlegan.workbench.terminal.progress import progress
+from saddlegan.workbench.training.place import HERE, Place
 
 RESOLUTIONS = (4, 8, 16, 32)
 COMPONENTS = (20, 30, 40, 100)  # the paper's; later stages keep the last number
@@ -53,7 +54,9 @@ class Plan:
     engine: str
 
 
-def fit(source: str, plan: Plan, *, out: Path, overwrite: bool, seed: int, command_line: str) -> ProCoGAN:
+def fit(
+    source: str, plan: Plan, *, out: Path, overwrite: bool, seed: int, command_line: str, here: Place = HERE
+) -> ProCoGAN:
     """Solve all stages and write a run with its stages, certificates, report and explorer.
 
     Args:
@@ -63,6 +66,7 @@ def fit(source: str, plan: Plan, *, out: Path, overwrite: bool, seed: int, comma
         overwrite: replace an existing run.
         seed: of the pictures in the report.
         command_line: what to type to make the run again.
+        here: the processes that share the sums; the first one writes.
 
     Returns:
         The fitted estimator.
@@ -71,10 +75,12 @@ def fit(source: str, plan: Plan, *, out: Path, overwrite: bool, seed: int, comma
         DataError: the source cannot be read.
         InputError: not square images, or an option does not fit them.
     """
-    runs.check_destination(out, overwrite=overwrite)
+    if here.first:
+        runs.check_destination(out, overwrite=overwrite)
     started = time.perf_counter()
     with progress() as show:
-        images, data = _read(source, plan, seed=seed, show=show)
+        with here.one_after_another():
+            images, data = _read(source, plan, seed=seed, show=show)
         console.notes(data.notes)
         read_seconds = time.perf_counter() - started
         resolutions = plan.options.get("resolutions") or _chain(images.shape[1])
@@ -83,6 +89,8 @@ def fit(source: str, plan: Plan, *, out: Path, overwrite: bool, seed: int, comma
         sums = (plan.cache or pyramid.default_cache()) / f"fit-{hashlib.sha256(label.encode()).hexdigest()[:32]}"
         given = {**plan.options, "resolutions": resolutions, "n_components": components}
         model = ProCoGAN(**given, engine=plan.engine, checkpoint=sums, progress=show).fit(images)
+    if not here.first:
+        return model
     if data.spec.resolutions is None:
         data = sources.at_resolutions(data, tuple(resolutions))
     config = RunConfig(

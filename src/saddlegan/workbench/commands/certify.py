@@ -40,6 +40,7 @@ def certify(
     restarts: Annotated[int, typer.Option("--restarts", min=1, help="Starts of each search; below 3 none is far.")] = 3,
     batch_size: Annotated[int, typer.Option("--batch-size", min=2, help="Samples a step.")] = 64,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="Change of the output a step.")] = 0.1,
+    device: options.DeviceOption = "auto",
     seed: options.SeedOption = 0,
     data: options.PairDataOption = None,
     out: Annotated[
@@ -69,13 +70,17 @@ def certify(
     from saddlegan.workbench.report.sections.equilibrium import KEY, in_words
     from saddlegan.workbench.runs import opened as runs
     from saddlegan.workbench.runs.folder import check_destination
+    from saddlegan.workbench.training.place import Place, device_of
 
+    here = Place(device_of(device))
+    if device != "auto" or here.device.type != "cpu":
+        console.say(here.sentence)
     saved.import_modules(import_ or [])
     if own:
         folder = Path("runs") / run.partition(":")[2] if out is None else out
         check_destination(folder, overwrite=overwrite)
         saved.save(folder, saved.game_from(run), data=data, overwrite=overwrite)
-    opened = runs.load(folder)
+    opened = runs.load(folder, device=here.device)
     value, said = _judge.value_of(opened, objective)
     distance, said_too = _judge.norm_for(opened.run.load_discriminator(), cast(Norm | None, norm))
     for line in filter(None, (said, said_too)):

@@ -21,6 +21,7 @@ def diagnose(
         Path | None, typer.Option("--out", "--report", help="Also write a page: a new .html file; - prints it.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing page.")] = False,
+    device: options.DeviceOption = "auto",
     seed: options.SeedOption = 0,
     import_: options.ImportOption = None,
 ) -> Outcome:
@@ -36,16 +37,20 @@ def diagnose(
     from saddlegan.workbench.data import sources
     from saddlegan.workbench.report.sections import findings
     from saddlegan.workbench.runs import opened as runs
+    from saddlegan.workbench.training.place import Place, device_of
 
+    here = Place(device_of(device))
     saved.import_modules(import_ or [])
     solved, only = False, ""
     if own:
         game = saved.game_from(run)
+        game.G.to(here.device)
+        game.D.to(here.device)
         rows = sources.load(str(data))
-        X = runs.shaped(game, rows.X, image_shape=rows.image_shape, of=run)
+        X = runs.shaped(game, rows.X, image_shape=rows.image_shape, of=run).to(here.device)
         found = certify.diagnose(game, X, random_state=seed)
     else:
-        opened = runs.load(run)
+        opened = runs.load(run, device=here.device)
         solved = opened.solution is not None
         found = findings.of_run(opened, opened.data.X, seed=seed)
         only = findings.ONE_POINT if solved and opened.run.config.model == "linear" else ""
@@ -54,6 +59,8 @@ def diagnose(
         faults, said = ["one point"], [(only, "bad")]
     found = dataclasses.replace(found, faults=tuple(faults), sentences=tuple(words for words, _ in said))
     with console.for_programs(out == options.STANDARD_OUTPUT):
+        if device != "auto" or here.device.type != "cpu":
+            console.say(here.sentence)
         for sentence in found.sentences:
             console.say(sentence)
     if out is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 MAX_FEATURES = 20_000  # beyond that the features' k x k moment fills the memory
 PROGRESSIVE = "progressive"
-ENGINES = ("serial", "threads")
+ENGINES = ("serial", "threads", "distributed")
+
+DISTRIBUTED = ENGINES[-1]
 
 # what the command line says in words of its own: --features, --seed, --cache, --engine and the progress bar
 OWN = ("features", "random_state", "checkpoint", "progress", "engine")
@@ -61,7 +64,7 @@ def fit(
             "--engine",
             parser=options.Choice(*ENGINES),
             metavar="|".join(ENGINES),
-            help="With --progressive: where sums are computed [serial].",
+            help="With --progressive: where sums are computed; distributed: processes of torchrun [serial].",
             show_default=False,
         ),
     ] = "serial",
@@ -98,6 +101,10 @@ def fit(
     table = options.table_options(header, index, sep, decimal, na, columns, drop, one_hot, standardise)
     kind = parse_features(features)
     box = options.parse_crop(crop)
+    if engine == DISTRIBUTED and "RANK" not in os.environ:
+        raise InputError(
+            "`engine` distributed needs processes: torchrun --nproc-per-node 2 -m saddlegan fit ...; or take threads"
+        )
     if model == PROGRESSIVE:
         if table != type(table)():
             raise InputError("`header`, `columns` and the other options of tables do not belong to --progressive")

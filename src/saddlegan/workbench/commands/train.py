@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,10 +17,12 @@ from saddlegan.workbench.commands._call import Call, Outcome, options_from
 from saddlegan.workbench.terminal import console
 
 if TYPE_CHECKING:
+    from saddlegan.game import Game
     from saddlegan.workbench.data.sources import Data
     from saddlegan.workbench.runs.config import RunConfig
     from saddlegan.workbench.runs.folder import Run
     from saddlegan.workbench.training.loop import Ending
+    from saddlegan.workbench.training.place import Place
     from saddlegan.workbench.training.recipe import Recipe
     from saddlegan.workbench.training.session import Session
     from saddlegan.workbench.training.watch import Watched
@@ -47,6 +51,7 @@ def train(
     stop_when: Annotated[
         str | None, typer.Option("--stop-when", help='Early stopping, such as "high_quality>=0.95".')
     ] = None,
+    device: options.DeviceOption = "auto",
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard files.")] = False,
     resume: Annotated[Path | None, typer.Option("--resume", help="Go on with a run folder.")] = None,
     at: Annotated[int | None, typer.Option("--at", help="With --resume: from the checkpoint of this step.")] = None,
@@ -81,19 +86,24 @@ def train(
 
     chosen = {**({} if lr is None else {"lr_generator": lr, "lr_discriminator": lr}), **chosen}
     chosen.update(read_settings(setting or []))
+    aside = _Aside(stop_when=stop_when, tensorboard=tensorboard)
     if resume is not None:
         steps = chosen.pop("steps", None)
         if source is not None or data is not None or chosen or out is not None:
             raise InputError("`resume` takes all but `steps` from the run; give no DATA and no other training options")
         options.check_run(resume)
-        return _go_on(resume, at=at, steps=steps, stop_when=stop_when, tensorboard=tensorboard, modules=import_ or [])
+        from saddlegan.workbench.training.place import device_of, placed
+
+        with placed(device_of(device)) as here, console.silent(not here.first):
+            console.say(here.sentence)
+            return _go_on(resume, at=at, steps=steps, modules=import_ or [], here=here, aside=aside)
     if source is None:
         raise InputError("`DATA` is missing: a built-in name, a folder of images or a file; or --resume RUN")
     if at is not None:
         raise InputError("`at` belongs to --resume")
-    place = source
+    where = source
     if options.check_pair_of(source, data):
-        place, chosen["network"] = str(data), source
+        where, chosen["network"] = str(data), source
     out = options.default_out(out, source)
     options.check_seed(seed)
     shape = options.parse_image_shape(image_shape)
@@ -103,55 +113,109 @@ def train(
     if own and foreign:
         raise InputError(f"`{foreign[0]}` is what the game of {chosen['network']} says; set it there")
     options.check_new(out, overwrite=overwrite)
-    options.check_source(place)
+    options.check_source(where)
 
     from saddlegan.workbench import saved
-    from saddlegan.workbench.commands._judge import norm_for
     from saddlegan.workbench.data import sources, synthetic
+    from saddlegan.workbench.runs.folder import check_destination
+    from saddlegan.workbench.training.place import device_of, placed
+
+    with placed(device_of(device)) as here, console.silent(not here.first):
+        console.say(here.sentence)
+        if here.first:
+            check_destination(out, overwrite=overwrite)
+        rule = chosen.get("rule", DEFAULT_RULE)
+        if n_samples is None and where in synthetic.SOURCES and where != "digits":
+            n_samples = TRAINING_SAMPLES
+        saved.import_modules(import_ or [])
+        game = saved.trainable_game(chosen["network"], seed) if own else None
+        with here.one_after_another():
+            real = sources.load(
+                where, n_samples=n_samples, random_state=seed, skip_bad=skip_bad, image_shape=shape, table=table
+            )
+        console.notes(real.notes)
+        if game is None:
+            suited = defaults_for(real, rule, chosen.get("start", "random"))
+        else:
+            suited = {**OWN, "objective": game.objective.name, "bits": 0, "gaussians": game.latent}
+        recipe = make_recipe(**{**suited, "seed": seed, **chosen})
+        resolved = {} if n_samples is None else {"n_samples": n_samples}
+        line = call.line(source=source, rule=rule, seed=seed, **resolved, out=out)
+        free = "norm" not in chosen
+        return _begin(
+            recipe, real, game, out=out, overwrite=overwrite, line=line, free_norm=free, here=here, aside=aside
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Aside:
+    """What goes on beside a training."""
+
+    stop_when: str | None
+    tensorboard: bool
+
+    def callbacks(self) -> list[Any]:
+        """Those that need no run.
+
+        Raises:
+            InputError: words that say no level.
+        """
+        from saddlegan.workbench.training.loop import StopWhen
+
+        return [] if self.stop_when is None else [StopWhen(self.stop_when)]
+
+
+def _begin(
+    recipe: Recipe,
+    data: Data,
+    game: Game | None,
+    *,
+    out: Path,
+    overwrite: bool,
+    line: str,
+    free_norm: bool,
+    here: Place,
+    aside: _Aside,
+) -> Outcome:
+    """Train from the start."""
+    from saddlegan.workbench.commands._judge import norm_for
     from saddlegan.workbench.runs import folder as runs
     from saddlegan.workbench.training.session import Session, config_of
 
-    runs.check_destination(out, overwrite=overwrite)
-    rule = chosen.get("rule", DEFAULT_RULE)
-    if n_samples is None and place in synthetic.SOURCES and place != "digits":
-        n_samples = TRAINING_SAMPLES
-    saved.import_modules(import_ or [])
-    game = saved.trainable_game(chosen["network"], seed) if own else None
-    real = sources.load(
-        place, n_samples=n_samples, random_state=seed, skip_bad=skip_bad, image_shape=shape, table=table
-    )
-    console.notes(real.notes)
-    if game is None:
-        suited = defaults_for(real, rule, chosen.get("start", "random"))
-    else:
-        suited = {**OWN, "objective": game.objective.name, "bits": 0, "gaussians": game.latent}
-    recipe = make_recipe(**{**suited, "seed": seed, **chosen})
-    callbacks = _callbacks(stop_when)
-    session = Session(recipe, real, game=game)
-    if recipe.certify_every and recipe.rule != "proximal" and "norm" not in chosen:
+    callbacks = aside.callbacks()
+    session = Session(recipe, data, game=game, place=here)
+    if recipe.certify_every and recipe.rule != "proximal" and free_norm:
         norm, said = norm_for(session.discriminators()[0], None)
         if said:
             console.say(said)
             # the norm of certificates alone: nothing in the session was made with it
             session.recipe = recipe.model_copy(update={"norm": norm})
-    watched = _watched(session, real)
-    resolved = {} if n_samples is None else {"n_samples": n_samples}
-    line = call.line(source=source, rule=rule, seed=seed, **resolved, out=out)
+    if not here.first:
+        return _followed(session)
+    watched = _watched(session, data)
     with runs.begin(
         out,
-        config_of(session, real, command_line=line),
+        config_of(session, data, command_line=line),
         generator=session.generators()[0],
         discriminator=session.discriminators()[0],
         overwrite=overwrite,
     ) as run:
-        return _train(run, session, real, callbacks=callbacks, watched=watched, tensorboard=tensorboard)
+        return _train(run, session, data, callbacks=callbacks, watched=watched, aside=aside)
 
 
-def _go_on(
-    path: Path, *, at: int | None, steps: int | None, stop_when: str | None, tensorboard: bool, modules: list[str]
-) -> Outcome:
+def _followed(session: Session) -> Outcome:
+    """Train beside the process that writes."""
+    from saddlegan.workbench.training import loop
+
+    ending = loop.follow(session)
+    code = 128 + ending.signal if ending.reason == "interrupted" else 2 if ending.reason == "non-finite" else 0
+    return Outcome({}, code, said=False)
+
+
+def _go_on(path: Path, *, at: int | None, steps: int | None, modules: list[str], here: Place, aside: _Aside) -> Outcome:
     from saddlegan.workbench import saved
     from saddlegan.workbench.data import sources
+    from saddlegan.workbench.runs import checkpoints
     from saddlegan.workbench.runs.folder import Run
     from saddlegan.workbench.training import loop
     from saddlegan.workbench.training.recipe import make_recipe
@@ -168,14 +232,22 @@ def _go_on(
     module = recipe.network.partition(":")[0]
     if recipe.own and module not in modules:
         raise InputError(f"the pair of {path} is made by {recipe.network}: pass --import {module}")
+    callbacks = aside.callbacks()
     saved.import_modules(modules)
     game = saved.trainable_game(recipe.network, recipe.seed) if recipe.own else None
-    with run.writing():
+    with contextlib.ExitStack() as held:
+        if here.first:
+            held.enter_context(run.writing())
         data = sources.load_spec(run.config.data)
-        session = Session(longer, data, game=game)
-        _check_same(run, config_of(session, data, command_line=""))
+        session = Session(longer, data, game=game, place=here)
+        if recipe.own:
+            _check_same(run, config_of(session, data, command_line=""))
         changed = _lengthened(run, recipe, longer, at=at)
-        done = loop.resume(session, run, fingerprint=loop.fingerprint(run), at=at)
+        mark = loop.fingerprint(run)
+        if not here.first:
+            session.load_state_dict(checkpoints.read(run.path / "checkpoint", fingerprint=mark, at=at)[1])
+            return _followed(session)
+        done = loop.resume(session, run, fingerprint=mark, at=at)
         if longer != recipe:
             run = run.with_options(longer.model_dump(mode="json"), shlex.join(_lengthening(path, longer.steps, at)))
         if changed:
@@ -183,8 +255,7 @@ def _go_on(
                 f"from here on the new length sets: {', '.join(changed)}; one run of {steps:,} had others before"
             )
         console.say(f"resuming at step {done:,} of {session.recipe.steps:,}")
-        watched = _watched(session, data)
-        return _train(run, session, data, callbacks=_callbacks(stop_when), watched=watched, tensorboard=tensorboard)
+        return _train(run, session, data, callbacks=callbacks, watched=_watched(session, data), aside=aside)
 
 
 def _check_same(run: Run, config: RunConfig) -> None:
@@ -223,12 +294,6 @@ def _lengthened(run: Run, recipe: Recipe, longer: Recipe, *, at: int | None) -> 
     return changed
 
 
-def _callbacks(stop_when: str | None) -> list[Any]:
-    from saddlegan.workbench.training.loop import StopWhen
-
-    return [] if stop_when is None else [StopWhen(stop_when)]
-
-
 def _watched(session: Session, data: Data) -> Watched | None:
     if session.recipe.certify_every == 0:
         return None
@@ -241,7 +306,7 @@ def _watched(session: Session, data: Data) -> Watched | None:
 
 
 def _train(
-    run: Run, session: Session, data: Data, *, callbacks: list[Any], watched: Watched | None, tensorboard: bool
+    run: Run, session: Session, data: Data, *, callbacks: list[Any], watched: Watched | None, aside: _Aside
 ) -> Outcome:
     from saddlegan.workbench.report import export
     from saddlegan.workbench.report import page as report
@@ -250,7 +315,7 @@ def _train(
     from saddlegan.workbench.training import loop, memory
 
     memory.keep_freed()
-    if tensorboard:
+    if aside.tensorboard:
         callbacks = [*callbacks, watching.TensorBoard(run.path / "tensorboard")]
     if watched is not None:
         callbacks = [watched, *callbacks]
@@ -267,7 +332,7 @@ def _train(
     export.write_preview(run)
     report.write(run, data=data)
     console.facts(title_of(run), summary(run, ending))
-    return _ended(run, ending)
+    return _ended(run, ending, session.place)
 
 
 def _save_replicas(run: Run, session: Any) -> None:
@@ -278,7 +343,7 @@ def _save_replicas(run: Run, session: Any) -> None:
             run.write_bytes(f"generator-seed-{session.recipe.seed + number}.safetensors", state_bytes(G))
 
 
-def _ended(run: Run, ending: Ending) -> Outcome:
+def _ended(run: Run, ending: Ending, place: Place) -> Outcome:
     """Say how it ended.
 
     Raises:
@@ -296,6 +361,8 @@ def _ended(run: Run, ending: Ending) -> Outcome:
     found = {
         "run": str(run.path),
         "report": str(run.path / "report.html"),
+        "device": place.device.type,
+        "processes": place.size,
         "ending": ending.reason,
         "steps": ending.done,
         "metrics": (run.metrics() or [{}])[-1],

@@ -23,6 +23,7 @@ from saddlegan.workbench.runs.config import LatentSpec
 from saddlegan.workbench.runs.folder import Run
 from saddlegan.workbench.runs.players import draw_latents
 
+CPU = torch.device("cpu")
 DATA_FILE = "data.npy"  # rows that were handed over from memory
 
 
@@ -32,9 +33,11 @@ class OpenRun:
 
     Attributes:
         run: the folder.
+        device: where the pair and its rows are put.
     """
 
     run: Run
+    device: torch.device = CPU
 
     @functools.cached_property
     def data(self) -> Data:
@@ -62,8 +65,8 @@ class OpenRun:
     def game_of(self, objective: str) -> Game:
         """The same pair on another value."""
         config = self.run.config
-        G = self.run.load_generator().requires_grad_(True)
-        D = self.run.load_discriminator().requires_grad_(True)
+        G = self.run.load_generator().requires_grad_(True).to(self.device)
+        D = self.run.load_discriminator().requires_grad_(True).to(self.device)
         latent = config.latent.size if config.latent.kind == "gaussian" else _sampler(config.latent, G)
         penalty_G, penalty_D = None, None
         if self.solution is not None and isinstance(D, TwoLayerDiscriminator):
@@ -95,7 +98,7 @@ class OpenRun:
         rows = np.array(X)
         if config.sample_scale != 1.0 or config.sample_offset != 0.0:
             rows = (rows.astype(np.float64) - config.sample_offset) / config.sample_scale
-        return shaped(game, rows, image_shape=config.data.image_shape, of=str(self.run.path))
+        return shaped(game, rows, image_shape=config.data.image_shape, of=str(self.run.path)).to(self.device)
 
     def sample(self, n: int, *, seed: int = 0) -> np.ndarray:
         """Draw n samples (n, d) in data units."""
@@ -135,13 +138,17 @@ def data_of(run: Run) -> Data:
     return sources.load_spec(spec)
 
 
-def load(path: str | Path) -> OpenRun:
+def load(path: str | Path, *, device: torch.device = CPU) -> OpenRun:
     """Open a run folder.
+
+    Args:
+        path: the folder.
+        device: where its pair computes.
 
     Raises:
         RunError: no such folder, or not a saddlegan run.
     """
-    return OpenRun(Run.open(path))
+    return OpenRun(Run.open(path), device)
 
 
 def _sampler(spec: LatentSpec, G: torch.nn.Module) -> Any:

@@ -17,6 +17,7 @@ from saddlegan.workbench.terminal import messages
 
 OF_TABLES = {name: f"--{name}" for name in ("header", "index", "sep", "decimal", "na", "drop")}  # what notes name
 
+_silent: contextvars.ContextVar[bool] = contextvars.ContextVar("silent", default=False)
 _for_programs: contextvars.ContextVar[bool] = contextvars.ContextVar("for_programs", default=False)
 
 
@@ -28,6 +29,21 @@ def for_programs(wanted: bool = True) -> Iterator[None]:
         yield
     finally:
         _for_programs.reset(before)
+
+
+@contextlib.contextmanager
+def silent(wanted: bool = True) -> Iterator[None]:
+    """Say nothing while the block runs: another process says it."""
+    before = _silent.set(wanted or _silent.get())
+    try:
+        yield
+    finally:
+        _silent.reset(before)
+
+
+def is_silent() -> bool:
+    """Whether another process speaks for this one."""
+    return _silent.get()
 
 
 def write_json(value: Mapping[str, Any]) -> None:
@@ -58,6 +74,8 @@ def on_terminal() -> bool:
 
 def say(line: str) -> None:
     """Write one plain line to standard output."""
+    if _silent.get():
+        return
     _people().write(line + "\n")
     _people().flush()
 

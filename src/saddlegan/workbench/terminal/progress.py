@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
+from saddlegan.workbench.terminal import console
+
 SECONDS = 5.0  # between plain lines
 
 
@@ -38,11 +40,18 @@ def progress(unit: str = "images") -> Iterator[Progress]:
     Args:
         unit: what is counted.
     """
-    if on_terminal():
+    if console.is_silent():
+        yield _nothing
+    elif on_terminal():
         with _bar(unit) as update:
             yield update
     else:
         yield _Lines(unit)
+
+
+def _nothing(label: str, done: int, total: int | None, figures: str = "") -> None:
+    """Another process shows it."""
+    del label, done, total, figures
 
 
 @contextlib.contextmanager

@@ -158,8 +158,8 @@ def train(
     def measured() -> dict[str, Any]:
         return {**measure(session, data), **tracked.figures()}
 
-    reason, caught = "done", _Caught()
-    with run.writing(), _signals(caught):
+    reason, caught, place = "done", _Caught(), session.place
+    with run.writing(), _signals(caught, firmly=place.size > 1):
         if session.steps_done == 0:
             save_checkpoint()
         while session.steps_done < recipe.steps:
@@ -168,8 +168,7 @@ def train(
                 start = {"step": 0, **measured(), **(metrics(session) if metrics is not None else {})}
             step = session.step()
             done = session.steps_done
-            # NaN compares false, so this refuses it too
-            if not all(abs(f) < DIVERGED for f in (step.value, step.generator_loss, step.discriminator_loss)):
+            if place.agree(_diverged(step))[0]:
                 reason = "non-finite"
                 break
             if start is not None:  # the first step's losses are those of the players as they were made
@@ -183,6 +182,7 @@ def train(
                 stop = any([callback.after_metrics(row) for callback in callbacks]) or stop
             if done in sheet_steps(recipe.steps):
                 add_sheet(run, session, done)
+            stop, caught.number = place.agree(stop, caught.number)
             if done % recipe.checkpoint_every == 0:
                 save_checkpoint()
                 last_saved = done
@@ -197,6 +197,30 @@ def train(
         elif reason != "non-finite":
             save_players()  # a kill may have struck between the checkpoint of this step and its players
     return Ending(reason, session.steps_done, caught.number, time.perf_counter() - started)
+
+
+def follow(session: Session) -> Ending:
+    """Train beside the process that measures and writes, step for step, as long as it does.
+
+    Returns:
+        How it ended, the same in every process.
+    """
+    started, reason, caught, place = time.perf_counter(), "done", _Caught(), session.place
+    with _signals(caught, firmly=True):
+        while session.steps_done < session.recipe.steps:
+            if place.agree(_diverged(session.step()))[0]:
+                reason = "non-finite"
+                break
+            stop, caught.number = place.agree(0, caught.number)
+            if stop or caught.number:
+                reason = "stopped" if stop else "interrupted"
+                break
+    return Ending(reason, session.steps_done, caught.number, time.perf_counter() - started)
+
+
+def _diverged(step: Step) -> bool:
+    # NaN compares false, so this finds it too
+    return not all(abs(figure) < DIVERGED for figure in (step.value, step.generator_loss, step.discriminator_loss))
 
 
 def resume(session: Session, run: Run, *, fingerprint: str, at: int | None = None) -> int:
@@ -303,8 +327,13 @@ class _Caught:
 
 
 @contextmanager
-def _signals(caught: _Caught) -> Iterator[None]:
-    """Note SIGINT and SIGTERM instead of dying; a second one has its ordinary effect."""
+def _signals(caught: _Caught, *, firmly: bool = False) -> Iterator[None]:
+    """Note SIGINT and SIGTERM instead of dying; a second one has its ordinary effect.
+
+    Args:
+        caught: where they are noted.
+        firmly: note the second one too: torchrun hands on what the terminal has sent already.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -314,7 +343,8 @@ def _signals(caught: _Caught) -> Iterator[None]:
     def note(number: int, frame: FrameType | None) -> None:
         del frame
         caught.number = number
-        signal.signal(number, before[signal.Signals(number)])
+        if not firmly:
+            signal.signal(number, before[signal.Signals(number)])
 
     try:
         for number in numbers:

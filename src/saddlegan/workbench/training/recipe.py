@@ -69,6 +69,7 @@ class Recipe(BaseModel):
         inner_length: length of an unrolled step (on the grid 0.01 was too long, and G was lost).
         persistent: whether the proximal rule keeps D' from step to step, its single-loop form.
         n_critic: moves of D per step of the alternating rule.
+        amp: "bf16" runs the players in bfloat16 where torch.autocast trusts it; losses and slopes stay in float32.
         start: "random", or "collapsed:K": G first regressed onto K modes, D trained against it.
         metrics_every: steps between two lines of metrics; fewer in a run that would have less than ten.
         checkpoint_every: steps between two checkpoints.
@@ -114,6 +115,7 @@ class Recipe(BaseModel):
     inner_length: float = Field(1e-3, ge=0, allow_inf_nan=False)
     persistent: bool = True
     n_critic: int = Field(1, ge=1)
+    amp: Literal["none", "bf16"] = "none"
     start: str = Field("random", pattern=r"^(random|collapsed:[1-9]\d*)$")
     metrics_every: int = Field(500, ge=1)
     checkpoint_every: int = Field(1000, ge=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 
 from saddlegan import networks, train
 from saddlegan.errors import InputError
@@ -21,6 +23,7 @@ from saddlegan.workbench.data.sources import Data
 from saddlegan.workbench.runs import checkpoints, players
 from saddlegan.workbench.runs.config import LatentSpec, RunConfig
 from saddlegan.workbench.runs.shapes import sample_shape, to_rows, to_samples
+from saddlegan.workbench.training.place import HERE, Place
 from saddlegan.workbench.training.recipe import Recipe
 
 FIGURES = ("value", "generator_loss", "discriminator_loss", "density_term")  # of a step
@@ -45,17 +48,24 @@ class Session:
         recipe: the options.
         data: the real samples.
         game: the pair of one's own that `recipe.network` names; its players train as they are, in the data's units.
+        place: the device, and the processes that share each batch. All draw the same numbers and take their own part.
 
     Attributes:
         recipe: the options.
+        place: where it computes.
         scale: between the data's units and the networks'.
         single_latent: draws the latents of one seed, from any source.
         rule: the training rule, over one pair or over replicas.
         average: the generator's moving average.
     """
 
-    def __init__(self, recipe: Recipe, data: Data, *, game: Game | None = None) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, data: Data, *, game: Game | None = None, place: Place = HERE) -> None:
+        if place.size > 1 and (recipe.seeds > 1 or recipe.batch % place.size):
+            raise InputError(
+                f"{place.size} processes share one pair and each batch: `seeds` must be 1 and `batch` a multiple of "
+                f"{place.size}, got {recipe.seeds} and {recipe.batch}"
+            )
+        self.recipe, self.place = recipe, place
         self.scale = scale_of(data) if game is None else Scale(1.0, 0.0)
         self._image_shape = data.image_shape
         self._X = data.X  # rows are scaled as they are drawn, so that memmaps stay on disk
@@ -65,13 +75,21 @@ class Session:
             for number, stream in enumerate(STREAMS)
         }
         pairs = [make_pair(recipe, data, seed) for seed in seeds] if game is None else [(game.G, game.D)]
+        for pair in pairs:
+            for player in pair:
+                player.to(place.device)
         self._dtype = like(pairs[0][0]).dtype
         self.single_latent = train.MixedLatent(recipe.bits, recipe.gaussians, dtype=self._dtype)
         single = recipe.seeds == 1
         self.latent = train.ReplicaLatent(self.single_latent, self._sources["latents"])
         self._G = pairs[0][0] if single else train.Replicas([G for G, _ in pairs])
         self._D = pairs[0][1] if single else train.Replicas([D for _, D in pairs])
-        self._noise = train.InstanceNoise(self._D, sd=recipe.noise_at(0), generators=tuple(self._sources["noise"]))
+        self._noise = train.InstanceNoise(
+            self._D,
+            sd=recipe.noise_at(0),
+            generators=tuple(self._sources["noise"]),
+            share=(place.rank, place.size),
+        )
         self._r1 = train.R1(recipe.r1_at(0))
         penalties = [] if game is None or game.discriminator_penalty is None else [game.discriminator_penalty]
         if recipe.r1 > 0:
@@ -90,7 +108,7 @@ class Session:
         self._opt_D = torch.optim.Adam(self._noise.parameters(), recipe.lr_discriminator, betas=betas, fused=True)
         if recipe.start != "random":
             self._collapse(data, int(recipe.start.partition(":")[2]))
-        self.rule = make_rule(recipe, played, self._opt_G, self._opt_D)
+        self.rule = make_rule(recipe, played, self._opt_G, self._opt_D, group=place.group)
         self.rule.on_nonfinite = "skip"  # the loop ends the run at a loss that is not finite
         self.average = train.MovingAverage(self._G, decay=recipe.average_decay())
         self._figures: list[tuple[float, ...]] = []
@@ -109,7 +127,9 @@ class Session:
                 group["lr"] = rate * factor
         self._noise.sd = self.recipe.noise_at(t)
         self._r1.weight = self.recipe.r1_at(t)
-        step = self.rule.step(self._batch())
+        half = self.recipe.amp == "bf16"
+        with torch.autocast(self.place.device.type, dtype=torch.bfloat16) if half else contextlib.nullcontext():
+            step = self.rule.step(self._batch())
         self.average.update()
         self._figures.append(tuple(figures_of(step).values()))
         return step
@@ -123,10 +143,13 @@ class Session:
         return means
 
     def _batch(self) -> Tensor:
-        """One batch for each seed, drawn with replacement; as many again for each move of a critic."""
+        """One batch for each seed, drawn with replacement; as many again for each move of a critic.
+
+        Of several processes each takes its own part of every batch.
+        """
         rounds = self.recipe.n_critic if self.recipe.rule == "alternating" else 1
         chosen = [
-            torch.randint(len(self._X), (self.recipe.batch,), generator=source)
+            torch.randint(len(self._X), (self.recipe.batch,), generator=source).chunk(self.place.size)[self.place.rank]
             for _ in range(rounds)
             for source in self._sources["data"]
         ]
@@ -135,7 +158,9 @@ class Session:
     def rows(self, X: np.ndarray) -> Tensor:
         """Rows (n, d) in data units as the players see them."""
         scaled = (np.asarray(X, dtype=np.float64) - self.scale.offset) / self.scale.scale
-        return to_samples(torch.from_numpy(scaled).to(self._dtype), self._shape, self._image_shape)
+        return to_samples(torch.from_numpy(scaled).to(self._dtype), self._shape, self._image_shape).to(
+            self.place.device
+        )
 
     def generators(self) -> list[nn.Module]:
         """The averaged generator of each seed, in evaluation mode."""
@@ -149,11 +174,11 @@ class Session:
     @torch.no_grad()
     def samples(self, n: int, *, seed: int) -> list[np.ndarray]:
         """N samples (n, d) in data units from each seed's averaged generator; training's own sources are untouched."""
-        z = self.single_latent(n, torch.Generator().manual_seed(seed))
+        z = self.single_latent(n, torch.Generator().manual_seed(seed)).to(self.place.device)
         drawn = [
             torch.cat([to_rows(G(block), self._image_shape) for block in z.split(1024)]) for G in self.generators()
         ]
-        return [(rows * self.scale.scale + self.scale.offset).numpy() for rows in drawn]
+        return [(rows.cpu() * self.scale.scale + self.scale.offset).numpy() for rows in drawn]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next steps depend on."""
@@ -185,7 +210,7 @@ class Session:
         n = self.recipe.batch * self.recipe.seeds
         game = Game(self._G, self._noise, objective="vanilla", latent=self.latent, discriminator_penalty=self._penalty)
         for _ in range(COLLAPSE_STEPS):
-            z = self.latent(n)
+            z = self.latent(n).to(self.place.device)
             # the last latent coordinate's sign, or its quantile, says which mode
             place = (0.5 * (1 + torch.erf(z[:, -1] / 2**0.5)) * count).long().clamp(0, count - 1)
             opt_G.zero_grad()
@@ -193,7 +218,7 @@ class Session:
             opt_G.step()
         for _ in range(PRETRAINING_STEPS):
             with torch.no_grad():
-                fake = self._G(self.latent(n))
+                fake = self._G(self.latent(n).to(self.place.device))
             opt_D.zero_grad()
             rows = self._batch()[:n]
             game.discriminator_loss(rows, fake).backward()
@@ -228,7 +253,12 @@ def make_pair(recipe: Recipe, data: Data, seed: int) -> tuple[nn.Module, nn.Modu
 
 
 def make_rule(
-    recipe: Recipe, game: Game, opt_G: torch.optim.Optimizer, opt_D: torch.optim.Optimizer
+    recipe: Recipe,
+    game: Game,
+    opt_G: torch.optim.Optimizer,
+    opt_D: torch.optim.Optimizer,
+    *,
+    group: ProcessGroup | None = None,
 ) -> train.AbstractRule:
     """The rule that the recipe names, with the options that the rule says are its own, over any number of replicas."""
     rule = train.RULES[recipe.rule]
@@ -236,7 +266,7 @@ def make_rule(
     if "points" in given and "seeds" not in rule.options and given["points"] is not None:
         given["points"] *= recipe.seeds  # taken from all replicas' rows together
     make: Callable[..., train.AbstractRule] = rule  # each rule has arguments of its own
-    return make(game, opt_G, opt_D, **given)
+    return make(game, opt_G, opt_D, group=group, **given)
 
 
 def scale_of(data: Data) -> Scale:

@@ -261,7 +261,10 @@ def before_and_after(run: Run, game: Game, moved: torch.nn.Module, *, seed: int)
     z = game.sample_latent(SHOWN if images else SHOWN_POINTS, torch.Generator().manual_seed(seed))
     with torch.no_grad():
         sides = [
-            (to_rows(player.eval()(z), spec.image_shape) * config.sample_scale + config.sample_offset).double().numpy()
+            (to_rows(player.eval()(z), spec.image_shape) * config.sample_scale + config.sample_offset)
+            .double()
+            .cpu()
+            .numpy()
             for player in (game.G, moved)
         ]
     with style.look():
