@@ -6,12 +6,17 @@ import contextlib
 import copy
 import io
 import json
+import resource
 import shutil
-from collections.abc import Iterator
+import sys
+import warnings
+import zipfile
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,6 +25,7 @@ from saddlegan.errors import RunError
 from saddlegan.workbench import cli
 from saddlegan.workbench.runs import reading
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limit on memory is Linux's")
 FILES = ("config.json", "certificate.json", "metrics.jsonl", "report.json")
 KINDS = ("quadratic", "pictures", "judged", "train", "progressive")
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -27,7 +33,14 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "report": ("report", "RUN"),
     "explore": ("explore", "RUN", "--out", "OUT.html"),
     "compare": ("compare", "RUN", "OTHER", "--out", "OUT.png"),
+    "measure": ("measure", "RUN", "-n", "40"),
+    "resume": ("train", "--resume", "RUN"),
 }
+SLOWER: dict[str, tuple[str, ...]] = {
+    "certify": ("certify", "RUN", "--steps", "2"),
+    "diagnose": ("diagnose", "RUN"),
+}
+GIGABYTE = 1 << 30
 DELETED = object()
 
 
@@ -47,8 +60,20 @@ VALUES = (
 def run_of(*words: str | Path) -> tuple[int, str]:
     """Exit code and what was said on standard error; a bug's traceback is the test's."""
     said = io.StringIO()
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()), within_a_gigabyte():
         return cli.run([str(word) for word in words]), said.getvalue()
+
+
+@contextlib.contextmanager
+def within_a_gigabyte() -> Iterator[None]:
+    """Let this process map no more than a gigabyte beyond what it has; more is a MemoryError."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + GIGABYTE, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 @pytest.fixture(scope="module")
@@ -99,19 +124,28 @@ def check(runs: Path, work: Path, kind: str, command: str, name: str, content: b
     shutil.copytree(runs / kind, work / "run")
     (work / "run" / name).write_bytes(content)
     others = {"RUN": work / "run", "OTHER": runs / "quadratic"}
-    words = [others.get(word, word.replace("OUT", str(work / "out"))) for word in COMMANDS[command]]
-    code, said = run_of(*words)
+    words = [others.get(word, word.replace("OUT", str(work / "out"))) for word in (COMMANDS | SLOWER)[command]]
+    return judged(*words)
+
+
+def judged(*words: str | Path) -> tuple[int, str]:
+    """Run a command that must work or say one line, and must not ask for a gigabyte."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        code, said = run_of(*words)
     assert code in (0, 2), said
     if code == 2:
         assert said.strip()
         assert said.count("\n") == 1, said
+    assert "allocate" not in said
+    assert "not enough memory" not in said
     return code, said
 
 
-def alterations(data: st.DataObject, runs: Path, work: Path) -> None:
+def alterations(data: st.DataObject, runs: Path, work: Path, commands: Collection[str] = tuple(COMMANDS)) -> None:
     kind = data.draw(st.sampled_from(KINDS))
     name = data.draw(st.sampled_from([name for name in FILES if (runs / kind / name).exists()]))
-    command = "compare" if name == "report.json" else data.draw(st.sampled_from(sorted(COMMANDS)))
+    command = "compare" if name == "report.json" else data.draw(st.sampled_from(sorted(commands)))
     lines = (runs / kind / name).read_text().splitlines()
     if name != "metrics.jsonl":
         lines = ["\n".join(lines)]
@@ -122,7 +156,7 @@ def alterations(data: st.DataObject, runs: Path, work: Path) -> None:
     check(runs, work, kind, command, name, ("\n".join(lines) + "\n").encode())
 
 
-MANNERS = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
+MANNERS: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 
 
 @settings(max_examples=15, derandomize=True, **MANNERS)
@@ -135,7 +169,7 @@ def test_altered_json_is_used_or_named(data: st.DataObject, runs: Path, tmp_path
 @settings(max_examples=150, **MANNERS)
 @given(data=st.data())
 def test_altered_json_is_used_or_named_at_length(data: st.DataObject, runs: Path, tmp_path: Path) -> None:
-    alterations(data, runs, tmp_path / "work")
+    alterations(data, runs, tmp_path / "work", (*COMMANDS, *SLOWER))
 
 
 @pytest.mark.parametrize(
@@ -174,16 +208,108 @@ def test_metrics_of_other_types_are_named_with_their_line(value: Any, runs: Path
     assert (code, "metrics.jsonl, line 2 is damaged: spread" in " ".join(said.split())) == (2, True)
 
 
-@settings(max_examples=20, derandomize=True, **MANNERS)
-@given(data=st.data())
-def test_altered_heads_of_safetensors_are_used_or_named(data: st.DataObject, runs: Path, tmp_path: Path) -> None:
-    content = bytearray((runs / "quadratic" / "generator.safetensors").read_bytes())
-    place = data.draw(st.integers(0, len(content) - 1))
-    if data.draw(st.booleans()):
-        del content[place:]
+def damaged(data: st.DataObject, content: bytes) -> bytes:
+    """One bit flipped, mostly among the first bytes, where the heads are; or the end cut off."""
+    changed = bytearray(content)
+    place = data.draw(st.one_of(st.integers(0, min(len(content), 300) - 1), st.integers(0, len(content) - 1)))
+    if data.draw(st.integers(0, 3)) == 0:
+        del changed[place:]
     else:
-        content[place] ^= 1 << data.draw(st.integers(0, 7))
-    check(runs, tmp_path / "work", "quadratic", "sample", "generator.safetensors", bytes(content))
+        changed[place] ^= 1 << data.draw(st.integers(0, 7))
+    return bytes(changed)
+
+
+WEIGHTS = (
+    *(("quadratic", "generator.safetensors", command) for command in ("sample", "report", "measure")),
+    *(("quadratic", "discriminator.safetensors", command) for command in ("report", "resume")),
+    *(("progressive", "stages.safetensors", command) for command in ("explore", "report")),
+    *(("train", "progress.safetensors", command) for command in ("report", "resume")),
+    ("train", "checkpoint/step-000000004.ckpt", "resume"),
+)
+
+
+def weights(data: st.DataObject, runs: Path, work: Path) -> None:
+    kind, name, command = data.draw(st.sampled_from(WEIGHTS))
+    check(runs, work, kind, command, name, damaged(data, (runs / kind / name).read_bytes()))
+
+
+@settings(max_examples=15, derandomize=True, **MANNERS)
+@given(data=st.data())
+def test_altered_weights_are_used_or_named(data: st.DataObject, runs: Path, tmp_path: Path) -> None:
+    weights(data, runs, tmp_path / "work")
+
+
+@pytest.mark.slow  # a hundred runs are opened
+@settings(max_examples=100, **MANNERS)
+@given(data=st.data())
+def test_altered_weights_are_used_or_named_at_length(data: st.DataObject, runs: Path, tmp_path: Path) -> None:
+    weights(data, runs, tmp_path / "work")
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tables")
+    X = np.random.default_rng(0).standard_normal((20, 3))
+    np.savez(folder / "plain.npz", X=X)
+    np.savez_compressed(folder / "packed.npz", X=X, y=np.arange(20))
+    np.save(folder / "x.npy", X)
+    pd.DataFrame(X, columns=list("abc")).to_parquet(folder / "x.parquet")
+    pd.DataFrame(X, columns=list("abc")).to_csv(folder / "x.csv", index=False)
+    return folder
+
+
+def files(data: st.DataObject, tables: Path, work: Path) -> None:
+    path = data.draw(st.sampled_from(sorted(tables.iterdir())))
+    work.mkdir(exist_ok=True)
+    target = work / path.name
+    target.write_bytes(damaged(data, path.read_bytes()))
+    judged("data", target)
+
+
+@settings(max_examples=100, derandomize=True, **MANNERS)
+@given(data=st.data())
+def test_altered_data_files_are_used_or_named(data: st.DataObject, tables: Path, tmp_path: Path) -> None:
+    files(data, tables, tmp_path / "work")
+
+
+@pytest.mark.slow  # three thousand files are opened
+@settings(max_examples=3000, **MANNERS)
+@given(data=st.data())
+def test_altered_data_files_are_used_or_named_at_length(data: st.DataObject, tables: Path, tmp_path: Path) -> None:
+    files(data, tables, tmp_path / "work")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_array_that_promises_more_than_its_file_holds_is_not_allocated(packed: bool, tmp_path: Path) -> None:
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<f8", "fortran_order": False, "shape": (10**9, 4)})
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED) as archive:
+        archive.writestr("X.npy", head.getvalue() + bytes(800))
+    code, said = judged("data", tmp_path / "x.npz")
+    assert (code, "damaged" in said) == (2, True), said
+
+
+def test_more_than_the_machine_has_is_one_line(tmp_path: Path) -> None:
+    code, said = run_of("fit", "ring", "--n-samples", str(10**12), "--out", tmp_path / "r")
+    assert (code, said.count("\n"), "not enough memory" in said) == (2, 1, True), said
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("mlp", {"n_in": 2, "n_out": 2, "hidden": [60_000, 60_000], "activation": "relu"}),
+        ("linear", {"n_latent": 90_000, "n_features": 90_000}),
+        ("polynomial-features", {"n_latent": 4000, "degree": 4000}),
+        ("points", {"m": 10**6, "d": 10**6}),
+    ],
+)
+def test_networks_beyond_their_weights_are_not_allocated(
+    kind: str, options: dict[str, Any], runs: Path, tmp_path: Path
+) -> None:
+    config = json.loads((runs / "quadratic" / "config.json").read_text())
+    config["generator"] = {"kind": kind, "options": options}
+    code, said = check(runs, tmp_path / "work", "quadratic", "sample", "config.json", json.dumps(config).encode())
+    assert (code, "sound copy" in said) == (2, True), said
 
 
 def test_only_json_as_the_library_writes_it_is_parsed() -> None:

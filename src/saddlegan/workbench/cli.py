@@ -7,6 +7,7 @@ exit code 2. Only the command that is called is built, so that no command waits 
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
@@ -22,6 +23,7 @@ from saddlegan.workbench.commands._call import Call, Outcome, registered
 from saddlegan.workbench.terminal import console, messages
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 COMMANDS = (
     "data",
     "fit",
@@ -120,6 +122,9 @@ def run(arguments: list[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except Exception as error:
+        outside = _outside_fault(error)
+        if outside is not None:
+            return _refuse(outside, arguments)
         if type(error).__module__.split(".")[0] not in ("click", "typer"):
             raise  # a bug keeps its traceback
         said = getattr(error, "format_message", None)
@@ -127,6 +132,16 @@ def run(arguments: list[str]) -> int:
     if code == INTERRUPTED:  # some versions of typer turn an interrupt into this code themselves
         console.complain("interrupted")
     return code if isinstance(code, int) else 0
+
+
+def _outside_fault(error: Exception) -> str | None:
+    """What to say where the machine has no more memory or disk, which is no bug; None for everything else."""
+    said = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "can't allocate memory" in said:  # numpy's words and torch's
+        return f"there is not enough memory ({said or 'none is left'}); ask for less, or take a larger machine"
+    if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+        return f"cannot write {error.filename or 'the output'}: {error.strerror}; make room, or choose another place"
+    return None
 
 
 def parse(arguments: Sequence[str]) -> Call:

@@ -12,7 +12,11 @@ import os
 import re
 import secrets
 import shutil
+import struct
 import time
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -24,6 +28,11 @@ from saddlegan.workbench import locks
 LOCK = ".lock"  # in a folder that is being written
 PARTIAL, OLD = "partial", "old"
 YOUNG = 60.0  # seconds
+# what numpy raises over a damaged .npy or .npz, whichever byte is wrong
+ARRAY_FAULTS = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, OverflowError, MemoryError, RuntimeError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
+)
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 

@@ -59,6 +59,7 @@ class _Header:
     path: Path
     size: tuple[int, int]
     mode: str
+    said: frozenset[str]
 
 
 def read_folder(folder: Path, *, skip_bad: bool) -> ImageFolder:
@@ -82,7 +83,7 @@ def read_folder(folder: Path, *, skip_bad: bool) -> ImageFolder:
     for path in paths:
         try:
             with open_image(path) as image:
-                headers.append(_Header(path, upright_size(image), image.mode))
+                headers.append(_Header(path, upright_size(image), image.mode, left_out(image)))
         except READ_ERRORS as error:
             _skip_or_raise(path, folder, error, skipped, skip_bad=skip_bad)
     for header in headers[1:]:
@@ -94,7 +95,7 @@ def read_folder(folder: Path, *, skip_bad: bool) -> ImageFolder:
             )
     grey = all(header.mode in GREY_MODES for header in headers)
     bits = deep_bits(header.path for header in headers if header.mode.startswith("I"))
-    notes += said_of_bits(bits)
+    notes += said_of_bits(bits) + tuple(sorted(frozenset().union(*(header.said for header in headers))))
     pixels: list[np.ndarray] = []
     for header in headers:
         try:
@@ -143,6 +144,14 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
         return image.size  # asking further would decode the whole picture
     turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
     return (image.height, image.width) if turned else image.size
+
+
+def left_out(image: Image.Image) -> frozenset[str]:
+    """What of an opened picture is not read, in words."""
+    said = {"transparency was dropped"} if image.has_transparency_data else set()
+    if getattr(image, "is_animated", False):
+        said.add("of animations the first picture was taken")
+    return frozenset(said)
 
 
 def deep_bits(paths: Iterable[Path]) -> int:

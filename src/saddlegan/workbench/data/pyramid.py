@@ -34,7 +34,15 @@ from saddlegan.fit import AbstractImages
 from saddlegan.fit.progressive._images import ArrayImages
 from saddlegan.workbench import locks
 from saddlegan.workbench.data.decoding import Crop, Decoded, Recipe, decode, end_with_parent
-from saddlegan.workbench.data.images import FORMATS, GREY_MODES, READ_ERRORS, deep_bits, find, said_of_bits
+from saddlegan.workbench.data.images import (
+    FORMATS,
+    GREY_MODES,
+    READ_ERRORS,
+    deep_bits,
+    find,
+    left_out,
+    said_of_bits,
+)
 from saddlegan.workbench.terminal.progress import Progress
 
 CHUNK = 256  # images that one process decodes at a time, and that a killed run loses at most per process
@@ -191,7 +199,8 @@ def build(
     if not sides or min(sides) < 1 or any(b % a or a == b for a, b in itertools.pairwise(sides)):
         raise InputError(f"`resolutions` must ascend, each a multiple of the one before, got {sides}")
     paths, notes = find(folder)
-    key, grey, deep = _survey(folder, paths, sides, crop, skip_bad=skip_bad)
+    key, grey, deep, said_of_files = _survey(folder, paths, sides, crop, skip_bad=skip_bad)
+    notes += said_of_files
     root = cache or default_cache()
     with _named(root):
         root.mkdir(parents=True, exist_ok=True)
@@ -297,10 +306,10 @@ def _sums(level: np.ndarray, chunk: int) -> list[int]:
 
 def _survey(
     folder: Path, paths: list[Path], sides: tuple[int, ...], crop: Crop | None, *, skip_bad: bool
-) -> tuple[str, bool, list[Path]]:
-    """Name the cache after contents and recipe; find out whether all files are grey, and which are deep."""
+) -> tuple[str, bool, list[Path], tuple[str, ...]]:
+    """Name the cache after contents and recipe; find out whether all are grey, which are deep, what is left out."""
 
-    def look(path: Path) -> tuple[str, bool, bool]:
+    def look(path: Path) -> tuple[str, bool, bool, frozenset[str]]:
         try:
             if not path.is_file():
                 raise OSError(0, "no ordinary file")
@@ -309,19 +318,21 @@ def _survey(
             raise DataError(f"the image {path} cannot be read ({error.strerror})") from error
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                grey, deep = image.mode in GREY_MODES, image.mode.startswith("I")
+                grey, deep, said = image.mode in GREY_MODES, image.mode.startswith("I"), left_out(image)
         except READ_ERRORS:
-            grey, deep = True, False  # has no say; decoding will name it
-        return f"{path.relative_to(folder)} {hashlib.blake2b(content, digest_size=16).hexdigest()}\n", grey, deep
+            grey, deep, said = True, False, frozenset[str]()  # has no say; decoding will name it
+        line = f"{path.relative_to(folder)} {hashlib.blake2b(content, digest_size=16).hexdigest()}\n"
+        return line, grey, deep, said
 
     digest = hashlib.sha256(f"{VERSION} {sides} {crop} {skip_bad}\n".encode())
-    all_grey, all_deep = True, []
+    all_grey, all_deep, all_said = True, [], frozenset[str]()
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        for path, (line, grey, deep) in zip(paths, pool.map(look, paths), strict=True):
+        for path, (line, grey, deep, said) in zip(paths, pool.map(look, paths), strict=True):
             digest.update(line.encode())
             all_grey &= grey
             all_deep += [path] if deep else []
-    return digest.hexdigest()[:32], all_grey, all_deep
+            all_said |= said
+    return digest.hexdigest()[:32], all_grey, all_deep, tuple(sorted(all_said))
 
 
 def _fill(

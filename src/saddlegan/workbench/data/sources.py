@@ -7,6 +7,7 @@ numbers of their source: uint8 files stay bytes, 0 to 255, digits lie in [0, 1];
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from saddlegan.errors import DataError, InputError
 from saddlegan.workbench.data import images, synthetic, tables
 from saddlegan.workbench.data.spec import DataSpec
 from saddlegan.workbench.data.tables import TableOptions
+from saddlegan.workbench.files import ARRAY_FAULTS
 
 if TYPE_CHECKING:
     from saddlegan.workbench.data.decoding import Crop
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from saddlegan.workbench.terminal.progress import Progress
 
 LABELS = ("labels", "y", "target")  # what a .npz may call them
+MOMENT_ROWS = 1 << 14
 CHECK_ELEMENTS = 1 << 22  # elements looked at together when NaN is searched, so that memmaps stay on disk
 
 
@@ -60,6 +63,12 @@ class Data:
     def value_range(self) -> tuple[float, float] | None:
         """The values of black and white if the rows are images, else None."""
         return self.spec.value_range
+
+    @functools.cached_property
+    def moments(self) -> tuple[np.ndarray, float]:
+        """Mean (d,) and overall standard deviation of the first 16,384 rows: what a training measures by."""
+        rows = np.asarray(self.X[:MOMENT_ROWS], dtype=np.float64)
+        return rows.mean(0), float(np.sqrt(rows.var(0).sum())) or 1.0
 
 
 def load(
@@ -140,7 +149,7 @@ def labels(source: str | Path) -> np.ndarray | None:
         with np.load(path, allow_pickle=False) as archive:
             key = next((key for key in LABELS if key in archive), None)
             found = None if key is None else np.asarray(archive[key])
-    except (OSError, ValueError):  # an array of objects is never unpickled
+    except ARRAY_FAULTS:  # an array of objects is never unpickled
         return None
     return found if found is not None and found.ndim == 1 else None
 
@@ -322,6 +331,13 @@ def _rows(array: np.ndarray, name: str) -> np.ndarray:
         raise DataError(f"{name} must have at least 2 rows and 1 column, got shape ({n}, {d})")
     if array.dtype.kind == "b":
         return array.astype(np.uint8)
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
+        largest = max(abs(int(array.max())), abs(int(array.min())))
+        if largest > tables.EXACT:
+            raise DataError(
+                f"{name} holds the whole number {largest:,}, and floating point tells none beyond 2**53 apart; leave "
+                "keys out, or subtract a constant"
+            )
     if array.dtype.kind == "f":
         step = max(1, CHECK_ELEMENTS // d)
         for start in range(0, n, step):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import difflib
-import io
+import itertools
+import math
 import re
 import zipfile
 from collections.abc import Callable, Sequence
@@ -20,12 +21,15 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from saddlegan.errors import DataError, MissingExtraError
+from saddlegan.workbench.files import ARRAY_FAULTS
 
 PREFERRED_KEYS = ("X", "images", "data", "x", "arr_0")
 SAMPLE_LINES = 200  # of a text file, from which its layout is found out
+COMMENT = "#"
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 MISSING = frozenset({"", "-", "--", "?", ".", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "none"})
 YEARS = range(1500, 2500)  # whole numbers that count up by one from here may as well be names of columns
+MOST_DEFLATED = 1032  # bytes that one compressed byte can stand for
 EXACT = 2**53  # whole numbers beyond are not exact as floating point numbers
 
 Choice = Literal["auto", "yes", "no"]
@@ -123,7 +127,9 @@ def read_file(path: Path, options: TableOptions | None = None) -> Table:
         return _standardised(found, path) if options.standardise else found
     except DataError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
+    except MissingExtraError:
+        raise
+    except (*ARRAY_FAULTS, ImportError, AttributeError, IndexError) as error:  # pandas' readers raise all of these
         reason = " ".join(str(error).split()) or type(error).__name__
         if "allow_pickle" in reason or "pickled" in reason or "bject" in reason:
             reason = "it holds Python objects, which are never loaded; save plain numbers"
@@ -155,7 +161,20 @@ def _npz(path: Path, options: TableOptions) -> Table:
             )
         others = [key for key in keys if key != chosen[0]]
         notes = (f"read the array {chosen[0]!r}, left out {', '.join(map(repr, others))}",) if others else ()
+        _check_size(archive.zip, chosen[0], path)
         return _chosen(Table(archive[chosen[0]], notes=notes), options, path)
+
+
+def _check_size(archive: zipfile.ZipFile, key: str, path: Path) -> None:
+    """Refuse an array whose head promises more than its file holds, before numpy allocates it."""
+    member = archive.getinfo(key if key in archive.namelist() else f"{key}.npy")
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    held = min(member.file_size, MOST_DEFLATED * member.compress_size)
+    if math.prod(shape) * dtype.itemsize > held:
+        raise DataError(f"{path} is damaged: {key!r} has shape {shape}, but there are {held:,} bytes; save it again")
 
 
 def _chosen(table: Table, options: TableOptions, path: Path) -> Table:
@@ -197,11 +216,13 @@ def _text(path: Path, options: TableOptions) -> Table:
     encoding = _encoding(path)
     if encoding not in ("utf-8", "utf-8-sig"):
         notes.append(f"read as {encoding}")
-    with path.open(encoding=encoding, newline="") as file:
-        lines = [line for _, line in zip(range(SAMPLE_LINES), file, strict=False) if line.strip()]
+    lines, above = _first_lines(path, encoding)
+    told = re.fullmatch(r"sep=(.)\s*", lines[0]) if lines else None  # Excel's way to say it
+    if told is not None:
+        lines, above = lines[1:], above + 1
     if not lines:
         raise DataError(f"{path} holds no row of numbers")
-    sep = options.sep or _separator(lines, path)
+    sep = options.sep or (None if told is None else told[1]) or _separator(lines, path, options.decimal)
     if sep != ",":
         notes.append(f"columns are separated by {SEPARATORS.get(sep, 'spaces')}")
     cells = _cells(lines, sep)
@@ -211,19 +232,23 @@ def _text(path: Path, options: TableOptions) -> Table:
     missing = MISSING | set(options.na)
     has_header, said = _header(cells, decimal, missing, options.header, path)
     notes += said
+    commented = lines[0].startswith(COMMENT)
+    if commented and has_header:
+        notes.append("the names stand in a comment")
     first, width = cells[0], max(map(len, cells[1:]), default=len(cells[0]))
+    notes += _doubts(cells[1:] if has_header else cells, sep, options, named=has_header)
     unnamed = has_header and width == len(first) + 1  # R's write.table leaves the name of the row names out
     if has_header and len(first) != width and not unnamed:
         raise DataError(
-            f"{path} names {len(first)} columns in its first line, but its rows have {width}; if the first line is "
-            "data pass header=no, if commas are decimal marks pass decimal=','"
+            f"{path} names {len(first)} columns in its first line, but its rows have {width}; remove what stands above "
+            "the names, if the first line is data pass header=no, if commas are decimal marks pass decimal=','"
         )
     try:
         frame = pd.read_csv(
             path,
             sep=sep if sep in SEPARATORS or len(sep) > 1 else re.escape(sep),
             header=None,
-            skiprows=_lines_before_rows(path, encoding, 1 if has_header else 0),
+            skiprows=_lines_before_rows(path, encoding, above, 1 if has_header and not commented else 0),
             decimal=decimal,
             encoding=encoding,
             skipinitialspace=True,
@@ -347,17 +372,18 @@ def _encoding(path: Path) -> str:
 
 
 def _cells(lines: Sequence[str], sep: str) -> list[list[str]]:
+    lines = [lines[0].lstrip(COMMENT), *lines[1:]]
     if sep == r"\s+":
         return [line.split() for line in lines]
     return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=sep, skipinitialspace=True)]
 
 
-def _separator(lines: Sequence[str], path: Path) -> str:
+def _separator(lines: Sequence[str], path: Path, decimal: str | None) -> str:
     """The separator that cuts every sampled row into the same number of columns, more than one."""
     body = lines[1:] or lines
     if path.suffix.lower() == ".tsv":
         return "\t"
-    widths = {sep: {len(row) for row in _cells(body, sep)} for sep in SEPARATORS}
+    widths = {sep: {len(row) for row in _cells(body, sep)} for sep in SEPARATORS if sep != decimal}
     fits = [sep for sep, found in widths.items() if len(found) == 1 and found != {1}]
     if len(fits) > 1 and "," in fits:
         # 1,5;2,5: commas that are decimal marks cut evenly too, but leave cells that are no numbers
@@ -365,9 +391,9 @@ def _separator(lines: Sequence[str], path: Path) -> str:
     if fits:
         return fits[0]
     spaces = {len(line.split()) for line in body}
-    if widths[","] == {1} and len(spaces) == 1 and spaces != {1}:
+    if widths.get(",", {1}) == {1} and len(spaces) == 1 and spaces != {1}:
         return r"\s+"
-    return ","
+    return ";" if decimal == "," else ","
 
 
 def _decimal(cells: Sequence[Sequence[str]]) -> Literal[".", ","]:
@@ -423,17 +449,50 @@ def _index(frame: Any, choice: Choice, *, named: bool, unnamed: bool) -> tuple[b
     return False, []
 
 
-def _lines_before_rows(path: Path, encoding: str, headers: int) -> int:
-    """Lines to skip until `headers` lines that are not blank have passed."""
-    if headers == 0:
-        return 0
+def _first_lines(path: Path, encoding: str) -> tuple[list[str], int]:
+    """The first lines that are not blank, and how many lines stand above them that are comments.
+
+    Where the last comment has as many words as the rows have cells, as `numpy.savetxt` writes the names, it is the
+    first of the lines, and still counted among the comments.
+    """
     with path.open(encoding=encoding, newline="") as file:
-        text = io.StringIO("".join(line for _, line in zip(range(SAMPLE_LINES), file, strict=False)))
-    reader = csv.reader(text)
+        lines = list(itertools.islice(file, SAMPLE_LINES))
+    above = sum(1 for _ in itertools.takewhile(lambda line: not line.strip() or line.startswith(COMMENT), lines))
+    if not any(line.strip() for line in lines[:above]):
+        above = 0
+    kept = [line for line in lines[above:] if line.strip()]
+    named = next((line for line in reversed(lines[:above]) if line.strip()), "")
+    if kept and named:
+        sep = _separator(kept, path, None)
+        if len(_cells([named.lstrip(COMMENT)], sep)[0]) == len(_cells(kept[:1], sep)[0]):
+            return [named, *kept], above
+    return kept, above
+
+
+def _lines_before_rows(path: Path, encoding: str, above: int, headers: int) -> int:
+    """Lines to skip: those above, and on until `headers` rows that are not blank have passed."""
+    if headers == 0:
+        return above
+    with path.open(encoding=encoding, newline="") as file:
+        lines = list(itertools.islice(file, SAMPLE_LINES))[above:]
+    reader = csv.reader(lines)
     for row in reader:
         if any(cell.strip() for cell in row):
             break
-    return reader.line_num
+    return above + reader.line_num
+
+
+def _doubts(cells: Sequence[Sequence[str]], sep: str, options: TableOptions, *, named: bool) -> list[str]:
+    """What rows may also mean."""
+    said = []
+    if any(re.fullmatch(r"[+-]?0\d+", cell) for row in cells for cell in row):
+        said.append("numbers begin with zeros, as codes do; they were read as numbers")
+    pairs = (
+        sep == "," and options.sep is None and not named and all(len(row) == 2 and row[1].isdecimal() for row in cells)
+    )
+    if pairs and all(row[0].lstrip("+-").isdecimal() for row in cells):
+        said.append("commas separate two columns of whole numbers; if they are decimal marks pass decimal=','")
+    return said
 
 
 def _numbers(frame: Any, path: Path) -> np.ndarray:
@@ -453,8 +512,8 @@ def _numbers(frame: Any, path: Path) -> np.ndarray:
             if isinstance(bad, int) or (isinstance(bad, str) and _is_number(bad, ".")):
                 bad = max(column, key=lambda v: len(str(v)))
             raise DataError(
-                f"{path} must hold numbers only, but column {str(name)!r} holds {str(bad)!r}; leave it out with "
-                f"drop={name}, or `one_hot` makes a column of each of its words"
+                f"{path} must hold numbers only, but column {str(name)!r} holds {str(bad)!r}; write plain "
+                f"numbers, leave it out with drop={name}, or `one_hot` makes a column of each of its words"
             )
         else:
             column = column.to_numpy()

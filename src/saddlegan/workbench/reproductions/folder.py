@@ -23,6 +23,7 @@ from saddlegan.workbench.report import html
 from saddlegan.workbench.report.scene import Section
 from saddlegan.workbench.reproductions.finding import Experiment, Finding
 from saddlegan.workbench.reproductions.work import Work
+from saddlegan.workbench.runs.reading import parse_json
 
 RESULT = "result.json"
 UNFINISHED = "unfinished.json"  # the setting, until there is a result
@@ -118,14 +119,12 @@ def _prepare(out: Path, setting: dict[str, Any], *, overwrite: bool) -> None:
             shutil.rmtree(out / PARTS, ignore_errors=True)
             mark.unlink(missing_ok=True)
         elif mark.is_file():
-            if json.loads(mark.read_text()) != setting:
+            if parse_json(mark.read_bytes(), str(mark)) != setting:
                 raise RunError(f"{out} holds an unfinished run of another setting; pass --overwrite to start anew")
             return
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot make {out}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise RunError(f"cannot read {mark}: {error}; pass --overwrite to start anew") from error
     write_atomic(mark, json.dumps(setting).encode())
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import time
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from saddlegan.errors import RunError
-from saddlegan.workbench.files import write_atomic
+from saddlegan.workbench.files import ARRAY_FAULTS, write_atomic
 
 Part = dict[str, np.ndarray]
 SECONDS = "seconds-taken"
@@ -64,7 +63,7 @@ class Work:
                     found = dict(kept)
                 self.seconds_before.append(float(found.pop(SECONDS)))
                 return found
-            except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            except ARRAY_FAULTS as error:
                 raise RunError(f"cannot read {path}: {error}; pass --overwrite to start anew") from error
         began = time.perf_counter()
         found = {key: np.asarray(value) for key, value in compute().items()}

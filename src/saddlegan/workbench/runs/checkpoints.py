@@ -116,11 +116,12 @@ def _read_one(path: Path, fingerprint: str) -> dict[str, Any]:
         tensors = load(body)
         size = int.from_bytes(body[:8], "little")
         metadata = json.loads(json.loads(body[8 : 8 + size])["__metadata__"]["run"])
-    except (SafetensorError, ValueError, KeyError) as error:
+        found, state = metadata["fingerprint"], _unpack(metadata["tree"], tensors)
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be decoded: {error}") from error
-    if metadata.get("fingerprint") != fingerprint:
+    if found != fingerprint:
         raise CheckpointError(f"{path} belongs to another run")
-    return _unpack(metadata["tree"], tensors)
+    return state
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:

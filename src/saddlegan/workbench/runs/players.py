@@ -6,12 +6,13 @@ To make a new network savable, add one row with `register`.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import inspect
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from saddlegan.workbench.runs.config import LatentSpec, NetworkSpec
 from saddlegan.workbench.runs.reading import REMEDY
 
 Options = dict[str, Any]
-SMALL = 4096  # a size up to which nothing is looked at
+MOST_POWERS = 1 << 24  # that a table of polynomials holds, over all its features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,20 +148,13 @@ def load_network(spec: NetworkSpec, path: Path) -> nn.Module:
         raise RunError(f"{path} cannot be read ({error.strerror or error}); the run is incomplete") from error
     except SafetensorError as error:
         raise RunError(f"{path} is damaged or not a safetensors file: {error}") from error
-    if spec.kind in NETWORKS:  # before a damaged size is allocated
-        held = max(SMALL, sum(weight.numel() for weight in state.values()))
-        for name, size in _sizes(spec.options):
-            if size > held:
-                raise RunError(
-                    f"{path} does not hold the weights of the network in config.json: `{name}` is {size:,}, and there "
-                    f"are {held:,} weights; {REMEDY}"
-                )
+    draft = None
+    with contextlib.suppress(RunError), torch.device("meta"):  # a damaged size is compared before it is allocated
+        draft = build_network(spec)
+    if draft is not None:
+        _fill(draft, state, path)
     module = build_network(spec)
-    try:
-        module.load_state_dict(state, assign=True)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise RunError(f"{path} does not hold the weights of the network in config.json: {reason}") from error
+    _fill(module, state, path)
     for name, weight in module.named_parameters():
         if not bool(weight.isfinite().all()):
             raise RunError(
@@ -170,14 +164,12 @@ def load_network(spec: NetworkSpec, path: Path) -> nn.Module:
     return module.eval()
 
 
-def _sizes(options: object, name: str = "options") -> Iterator[tuple[str, int]]:
-    """The whole numbers among a network's options, with their names."""
-    if isinstance(options, (dict, list)):
-        entries = options.items() if isinstance(options, dict) else enumerate(options)
-        for key, entry in entries:
-            yield from _sizes(entry, f"{name}.{key}")
-    elif isinstance(options, int):
-        yield name, options
+def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        module.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise RunError(f"{path} does not hold the weights of the network in config.json: {reason}; {REMEDY}") from error
 
 
 SEQUENTIAL, IMPORTED = "sequential", "import"
@@ -241,6 +233,16 @@ OTHERS: dict[str, Callable[[Options], nn.Module]] = {SEQUENTIAL: _build_sequenti
 def copy_of(module: nn.Module) -> nn.Module:
     """A copy on the CPU in evaluation mode."""
     return copy.deepcopy(module).cpu().eval()
+
+
+def _build_polynomials(options: Options) -> nn.Module:
+    n, degree = options["n_latent"], options["degree"]
+    features = 1
+    for order in range(1, degree + 1):  # binomial (n + degree, degree), left as soon as it is too large
+        features = features * (n + order) // order
+        if features * n > MOST_POWERS:
+            raise RunError(f"polynomial features of {n} latents to degree {degree} are beyond all measure; {REMEDY}")
+    return PolynomialFeatures(n, degree=degree)
 
 
 def _build_features(options: Options) -> nn.Module:
@@ -328,7 +330,7 @@ for _row in (
         "polynomial-features",
         PolynomialFeatures,
         lambda phi: {"n_latent": len(phi.powers[0]), "degree": phi.degree},
-        lambda options: PolynomialFeatures(options["n_latent"], degree=options["degree"]),
+        _build_polynomials,
     ),
     NetworkRow(
         "two-layer",

@@ -267,8 +267,7 @@ def measure(session: Session, data: Data) -> dict[str, Any]:
             for m in found
         ]
     else:
-        rows = np.asarray(data.X[: 1 << 14], dtype=np.float64)
-        mean, sd = rows.mean(0), float(np.sqrt(rows.var(0).sum())) or 1.0
+        mean, sd = data.moments
         per_seed = [
             {
                 "mean_distance": float(np.linalg.norm(g.mean(0) - mean)) / sd,
