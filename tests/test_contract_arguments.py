@@ -340,6 +340,10 @@ NUMBERS: dict[str, tuple[Use, dict[str, Any]]] = {
         lambda **options: networks.MLP(**{"n_in": 2, "n_out": 1, **options}),
         {"n_in": 3, "n_out": 2, "hidden": (4, 5), "fourier": 0.5},
     ),
+    "networks.MixtureGenerator": (
+        lambda **options: networks.MixtureGenerator([networks.LinearGenerator(1, 2) for _ in "ab"], **options),
+        {"priors": (0.5, 1.0)},
+    ),
     "networks.MultiscaleFeatures": (
         lambda **options: networks.MultiscaleFeatures(**{"n_in": 2, "low": 1.0, "high": 16.0, **options}),
         {"n_in": 3, "n_frequencies": 4, "low": 0.5, "high": 2.0},

@@ -50,7 +50,7 @@ def decoded(raw):
 @pytest.mark.slow  # starts Chromium
 def test_the_page_holds_the_generator(digits):
     run = Run.open(digits)
-    raw = payload(digits / "explorer.html")["views"][0]
+    raw = payload(digits / "explorer.html")["sets"][0]["views"][0]
     mean, vectors = decoded(raw)
     G = run.load_generator()
     z = torch.randn(50, 14, generator=torch.Generator().manual_seed(0))
@@ -64,10 +64,10 @@ def test_the_page_holds_the_generator(digits):
 @pytest.mark.slow  # solves several stages
 def test_stages_of_a_progressive_run(staged):
     raw = payload(staged / "explorer.html")
-    assert [view["shape"] for view in raw["views"]] == [[4, 4, 3], [8, 8, 3], [16, 16, 3]]
-    assert [len(view["values"]) for view in raw["views"]] == [6, 12, 30]
+    assert [view["shape"] for view in raw["sets"][0]["views"]] == [[4, 4, 3], [8, 8, 3], [16, 16, 3]]
+    assert [len(view["values"]) for view in raw["sets"][0]["views"]] == [6, 12, 30]
     certificate = json.loads((staged / "certificate.json").read_text())
-    for view, stage in zip(raw["views"], certificate["stages"], strict=True):
+    for view, stage in zip(raw["sets"][0]["views"], certificate["stages"], strict=True):
         np.testing.assert_allclose(view["values"], stage["spectrum"][:-1], rtol=1e-4)
         above = (np.array(view["values"]) - view["beta"]).clip(0).sum()
         assert above == pytest.approx(stage["solution"]["value"], rel=1e-4)

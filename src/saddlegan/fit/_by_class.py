@@ -21,6 +21,7 @@ from saddlegan.fit._discrepancy import moment_discrepancy
 from saddlegan.fit._saved import Savable
 from saddlegan.fit._sums import read_weights
 from saddlegan.fit.progressive._estimator import ProCoGAN
+from saddlegan.networks import MixtureGenerator
 from saddlegan.results import Discrepancy, Solution
 
 
@@ -149,6 +150,12 @@ class ByClass(Savable, MetaEstimatorMixin, BaseEstimator):
             InputError: no such label.
         """
         return self.solutions_[self._index(label)]
+
+    @property
+    def generator_(self) -> MixtureGenerator:
+        """All labels' generators as one network, with the labels' shares."""
+        check_is_fitted(self, "estimators_")
+        return MixtureGenerator([model.generator_ for model in self.estimators_], self.priors_)
 
     def sample(self, n: int = 1, y: Any = None, random_state: RandomState = None) -> Any:
         """Draw n samples.

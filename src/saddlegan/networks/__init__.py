@@ -5,6 +5,7 @@ Generators map latents (n, k) to samples (n, ...); discriminators map samples (n
 
 from saddlegan.networks._convolutional import ImageDiscriminator, ImageGenerator, spectral_normalise
 from saddlegan.networks._fourier import FourierFeatures, MultiscaleFeatures
+from saddlegan.networks._mixture import MixtureGenerator
 from saddlegan.networks._points import PointGenerator
 from saddlegan.networks._theory import (
     MLP,
@@ -26,6 +27,7 @@ __all__ = [
     "ImageDiscriminator",
     "ImageGenerator",
     "LinearGenerator",
+    "MixtureGenerator",
     "MultiscaleFeatures",
     "PointGenerator",
     "PolynomialFeatures",

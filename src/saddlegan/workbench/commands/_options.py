@@ -63,6 +63,17 @@ OneHotOption = Annotated[
 StandardiseOption = Annotated[
     bool, typer.Option("--standardise", help="Tables: every column to mean 0, sd 1; samples come in the table's units.")
 ]
+ByClassOption = Annotated[
+    bool, typer.Option("--by-class", help="One solved model for each label of the rows, with its own certificate.")
+]
+LabelsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--labels",
+        help="With --by-class: a table's column, or FILE or FILE:COLUMN with a line per picture or row (CelebA's "
+        "list_attr too) [digits' and .npz files' own; names of sub-folders].",
+    ),
+]
 
 
 class Choice:

@@ -10,7 +10,7 @@ from typing import Any
 
 from saddlegan.workbench.commands import _options as options
 from saddlegan.workbench.commands._call import Outcome
-from saddlegan.workbench.commands._summary import facts, summary
+from saddlegan.workbench.commands._summary import classes_told, facts, summary
 from saddlegan.workbench.terminal import console
 
 
@@ -22,6 +22,7 @@ def fit_progressive(
     cache: Path | None,
     engine: str,
     image_shape: tuple[int, ...] | None,
+    labels: str | None,
     out: Path,
     overwrite: bool,
     seed: int,
@@ -31,6 +32,7 @@ def fit_progressive(
     """What `saddlegan fit --progressive` does."""
     options.check_new(out, overwrite=overwrite)
     options.check_source(source)
+    from saddlegan.fit import ByClass
     from saddlegan.workbench.commands import _progressive_fit as progressive
     from saddlegan.workbench.data.decoding import Crop
     from saddlegan.workbench.training import place
@@ -42,6 +44,7 @@ def fit_progressive(
         skip_bad=skip_bad,
         image_shape=image_shape,
         engine=engine,
+        labels=labels,
     )
     started = time.perf_counter()
     with contextlib.ExitStack() as stack:
@@ -52,6 +55,8 @@ def fit_progressive(
         )
     if not here.first:
         return Outcome({}, said=False)
+    if isinstance(model, ByClass):
+        return classes_told(out, model, seconds=time.perf_counter() - started)
     for stage in model.stages_:
         console.say(f"stage {stage.resolution}: {stage.kept} directions, beta {stage.beta:.6g}")
     rows = summary(model.solution_, seconds=time.perf_counter() - started)

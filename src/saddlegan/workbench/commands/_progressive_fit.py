@@ -5,24 +5,24 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.torch import save
 
 from saddlegan.errors import InputError
-from saddlegan.fit import AbstractImages, ProCoGAN
+from saddlegan.fit import AbstractImages, ByClass, ProCoGAN
 from saddlegan.fit.progressive._images import ArrayImages
 from saddlegan.results import as_dict
+from saddlegan.workbench.commands import _solved as solved
 from saddlegan.workbench.data import pyramid, sources
 from saddlegan.workbench.data.decoding import Crop
 from saddlegan.workbench.data.sources import Data
-from saddlegan.workbench.report import explorer, export
-from saddlegan.workbench.report import page as report
+from saddlegan.workbench.report import explorer
 from saddlegan.workbench.runs import folder as runs
-from saddlegan.workbench.runs import players
-from saddlegan.workbench.runs.config import LatentSpec, RunConfig
+from saddlegan.workbench.runs.folder import Run
 from saddlegan.workbench.terminal import console
 from saddlegan.workbench.terminal.progress import progress
 from saddlegan.workbench.training.place import HERE, Place
@@ -44,6 +44,7 @@ class Plan:
         skip_bad: leave unreadable files out.
         image_shape: for files of flat rows.
         engine: where sums are computed.
+        labels: where labels come from if there is to be one model for each, "" for the source's own; else None.
     """
 
     options: Mapping[str, Any]
@@ -52,11 +53,12 @@ class Plan:
     skip_bad: bool
     image_shape: tuple[int, ...] | None
     engine: str
+    labels: str | None = None
 
 
 def fit(
     source: str, plan: Plan, *, out: Path, overwrite: bool, seed: int, command_line: str, here: Place = HERE
-) -> ProCoGAN:
+) -> ProCoGAN | ByClass:
     """Solve all stages and write a run with its stages, certificates, report and explorer.
 
     Args:
@@ -69,7 +71,7 @@ def fit(
         here: the processes that share the sums; the first one writes.
 
     Returns:
-        The fitted estimator.
+        The fitted estimator, a `ByClass` where labels are wanted.
 
     Raises:
         DataError: the source cannot be read.
@@ -84,44 +86,49 @@ def fit(
         console.notes(data.notes)
         read_seconds = time.perf_counter() - started
         resolutions = plan.options.get("resolutions") or _chain(images.shape[1])
-        components = plan.options.get("n_components") or _components(len(resolutions), images.shape[0])
+        if plan.labels is not None:
+            data = sources.labelled(data, plan.labels)
+        rows = images.shape[0] if data.labels is None else int(np.unique(data.labels, return_counts=True)[1].min())
+        components = plan.options.get("n_components") or _components(len(resolutions), rows)
         label = f"{images.fingerprint()} {resolutions} {components}"
         sums = (plan.cache or pyramid.default_cache()) / f"fit-{hashlib.sha256(label.encode()).hexdigest()[:32]}"
         given = {**plan.options, "resolutions": resolutions, "n_components": components}
-        model = ProCoGAN(**given, engine=plan.engine, checkpoint=sums, progress=show).fit(images)
+        blank = ProCoGAN(**given, engine=plan.engine, progress=show)
+        if data.labels is None:
+            model: ProCoGAN | ByClass = blank.set_params(checkpoint=sums).fit(images)
+        else:
+            pixels = data.X.reshape(len(data.X), *(data.image_shape or ()))
+            model = ByClass(blank).fit(pixels, data.labels)
     if not here.first:
         return model
     if data.spec.resolutions is None:
         data = sources.at_resolutions(data, tuple(resolutions))
-    config = RunConfig(
-        command="fit",
-        model="progressive",
-        data=data.spec,
-        latent=LatentSpec(size=len(model.stages_[-1].factor)),
-        generator=players.network_spec(model.generator_),
-        discriminator=players.network_spec(model.discriminator_),
-        seed=seed,
-        options={"beta": "auto", "center": True, **given},
-        command_line=command_line,
-    )
-    with runs.create(
-        out, config, generator=model.generator_, discriminator=model.discriminator_, overwrite=overwrite
-    ) as run:
-        stages = [_stage_facts(stage, images.shape[3]) for stage in model.stages_]
-        certificate = {
-            "solution": as_dict(model.solution_),
-            "spectrum": stages[-1]["spectrum"],
-            "stages": stages,
-            "seconds": {"reading": read_seconds, "all": time.perf_counter() - started},
-        }
-        run.write_json("certificate.json", certificate)
-        tensors = {f"factor.{stage.resolution}": stage.factor.float().contiguous() for stage in model.stages_}
-        tensors |= {f"mean.{stage.resolution}": stage.mean.float().contiguous() for stage in model.stages_}
-        run.write_bytes(explorer.STAGES_FILE, save(tensors))
-        export.write_preview(run)
-        report.write(run, data=data)
-        explorer.write(run)
+    made = solved.Made("progressive", {"beta": "auto", "center": True, **given}, seed, command_line)
+
+    def fill(estimator: ProCoGAN) -> Callable[[Run], None]:
+        seconds = {"reading": read_seconds, "all": time.perf_counter() - started}
+        return lambda run: _fill(run, estimator, images.shape[3], seconds)
+
+    if isinstance(model, ByClass):
+        solved.write_classes(out, model, data, made, overwrite=overwrite, fill=fill)
+    else:
+        solved.write(out, model, data, made, overwrite=overwrite, fill=fill(model), explored=True)
     return model
+
+
+def _fill(run: Run, model: ProCoGAN, channels: int, seconds: dict[str, float]) -> None:
+    """Write the stages of one model and their certificates."""
+    stages = [_stage_facts(stage, channels) for stage in model.stages_]
+    certificate = {
+        "solution": as_dict(model.solution_),
+        "spectrum": stages[-1]["spectrum"],
+        "stages": stages,
+        "seconds": seconds,
+    }
+    run.write_json("certificate.json", certificate)
+    tensors = {f"factor.{stage.resolution}": stage.factor.float().contiguous() for stage in model.stages_}
+    tensors |= {f"mean.{stage.resolution}": stage.mean.float().contiguous() for stage in model.stages_}
+    run.write_bytes(explorer.STAGES_FILE, save(tensors))
 
 
 def _read(source: str, plan: Plan, *, seed: int, show: Any) -> tuple[AbstractImages, Data]:

@@ -14,7 +14,7 @@ from saddlegan.errors import InputError
 from saddlegan.workbench.commands import _generated as generated
 from saddlegan.workbench.commands import _options as options
 from saddlegan.workbench.commands._call import Call, Outcome, options_from
-from saddlegan.workbench.commands._summary import facts, summary
+from saddlegan.workbench.commands._summary import classes_told, facts, summary
 from saddlegan.workbench.terminal import console
 from saddlegan.workbench.terminal.progress import progress
 
@@ -79,6 +79,8 @@ def fit(
     standardise: options.StandardiseOption = False,
     n_samples: options.SamplesOption = None,
     image_shape: options.ImageShapeOption = None,
+    by_class: options.ByClassOption = False,
+    labels: options.LabelsOption = None,
     skip_bad: options.SkipBadOption = False,
     seed: options.SeedOption = 0,
     out: options.OutOption = None,
@@ -105,6 +107,9 @@ def fit(
         raise InputError(
             "`engine` distributed needs processes: torchrun --nproc-per-node 2 -m saddlegan fit ...; or take threads"
         )
+    if labels is not None and not by_class:
+        raise InputError("`labels` belongs to --by-class")
+    said = (labels or "") if by_class else None
     if model == PROGRESSIVE:
         if table != type(table)():
             raise InputError("`header`, `columns` and the other options of tables do not belong to --progressive")
@@ -117,6 +122,7 @@ def fit(
             cache=cache,
             engine=engine,
             image_shape=shape,
+            labels=said,
             out=out,
             overwrite=overwrite,
             seed=seed,
@@ -130,16 +136,14 @@ def fit(
     options.check_source(source)
 
     from saddlegan import fit as door
-    from saddlegan.results import as_dict
+    from saddlegan.workbench.commands import _solved as solved
     from saddlegan.workbench.data import sources
-    from saddlegan.workbench.report import export
-    from saddlegan.workbench.report import page as report
     from saddlegan.workbench.report.scene import title_of
     from saddlegan.workbench.runs import folder as runs
-    from saddlegan.workbench.runs import players
-    from saddlegan.workbench.runs.config import LatentSpec, RunConfig
 
     runs.check_destination(out, overwrite=overwrite)
+    if said and sources.names_column(source, said):
+        table = table.model_copy(update={"labels": said})
     data = sources.load(
         source, n_samples=n_samples, random_state=seed, skip_bad=skip_bad, image_shape=shape, table=table
     )
@@ -149,35 +153,31 @@ def fit(
         given["features"] = make_features(kind, n_latent=given.get("n_latent", known["n_latent"].default), seed=seed)
     if "random_state" in known:
         given["random_state"] = seed
+    if said is not None:
+        data = sources.labelled(data, said)
     with progress("steps") as show:
         if "progress" in known:
             given["progress"] = show
-        estimator: Any = door.ESTIMATORS[model](**given).fit(data.X)
-    solution = estimator.solution_
-    plain = (int, float, str, tuple, list)
-    kept = {n: v for n, v in estimator.get_params().items() if isinstance(v, plain) and n != "random_state"}
-    said = {name: value for name, value in kept.items() if name in chosen or name in SAID}
-    config = RunConfig(
-        command="fit",
+        estimator: Any = door.ESTIMATORS[model](**given)
+        plain = (int, float, str, tuple, list)
+        kept = {n: v for n, v in estimator.get_params().items() if isinstance(v, plain) and n != "random_state"}
+        shown = {name: value for name, value in kept.items() if name in chosen or name in SAID}
+        by_label = None if data.labels is None else door.ByClass(estimator).fit(data.X, data.labels)
+        if by_label is None:
+            estimator.fit(data.X)
+    made = solved.Made(
         model=model,
-        data=data.spec,
-        latent=LatentSpec(size=estimator.game_.latent),
-        generator=players.network_spec(estimator.generator_),
-        discriminator=players.network_spec(estimator.discriminator_),
-        seed=seed,
         options={"center": False, **kept, "features": features},
-        command_line=call.line(source=source, model=model, seed=seed, out=out, **said),
+        seed=seed,
+        command_line=call.line(source=source, model=model, seed=seed, out=out, **shown),
     )
-    with runs.create(
-        out, config, generator=estimator.generator_, discriminator=estimator.discriminator_, overwrite=overwrite
-    ) as run:
-        spectrum = estimator.spectrum_.tolist() if model == "quadratic" else []
-        run.write_json("certificate.json", {"solution": as_dict(solution), "spectrum": spectrum})
-        export.write_preview(run)
-        report.write(run, data=data)
-    console.facts(title_of(run), summary(solution, seconds=time.perf_counter() - started))
+    if by_label is not None:
+        solved.write_classes(out, by_label, data, made, overwrite=overwrite)
+        return classes_told(out, by_label, seconds=time.perf_counter() - started)
+    run = solved.write(out, estimator, data, made, overwrite=overwrite)
+    console.facts(title_of(run), summary(estimator.solution_, seconds=time.perf_counter() - started))
     console.say(str(out / "report.html"))
-    return Outcome(facts(out, solution))
+    return Outcome(facts(out, estimator.solution_))
 
 
 SAID = ("n_latent", "beta", "center")  # said in the line to type again, given or not

@@ -60,7 +60,7 @@ def measure(
         seed=seed,
         n=n,
         features=features,
-        labels=sources.labels_of(data.spec),
+        labels=sources.labels_of(data),
         cache=pyramid.default_cache(),
     )
     facts = [(name, quality.verdict(each)) for name, each in found.measures.items()]

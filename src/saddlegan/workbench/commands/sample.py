@@ -19,6 +19,9 @@ def sample(
         typer.Option("--out", help="File to make: .png, .npy, .npz, .csv or .parquet; - for CSV on standard output."),
     ],
     n: Annotated[int, typer.Option("-n", min=1, help="Number of samples.")] = 2500,
+    label: Annotated[
+        str | None, typer.Option("--label", help="Of a run with --by-class: samples of this label alone.")
+    ] = None,
     seed: options.SeedOption = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     import_: options.ImportOption = None,
@@ -30,11 +33,14 @@ def sample(
         raise InputError(f"{out} exists; choose another name or pass --overwrite")
     options.check_run(run)
     from saddlegan.workbench.report import export
+    from saddlegan.workbench.runs import classes
     from saddlegan.workbench.runs import folder as runs
     from saddlegan.workbench.saved import import_modules
 
     import_modules(import_ or [])
     opened = runs.Run.open(run)
+    if label is not None:
+        opened = classes.of_label(opened, label)
     with options.written(out, ".csv") as path:
         export.write_blocks(opened.sample_blocks(n, seed), n, path, opened.config.data)
-    return Outcome({"file": str(out), "n": n, "seed": seed})
+    return Outcome({"file": str(out), "n": n, "seed": seed, "label": label})

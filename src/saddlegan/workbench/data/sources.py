@@ -16,6 +16,7 @@ import numpy as np
 
 from saddlegan.errors import DataError, InputError
 from saddlegan.workbench.data import images, synthetic, tables
+from saddlegan.workbench.data import labels as reading
 from saddlegan.workbench.data.spec import DataSpec
 from saddlegan.workbench.data.tables import TableOptions
 from saddlegan.workbench.files import ARRAY_FAULTS
@@ -43,6 +44,7 @@ class Data:
         sd: standard deviation of each mode, else None.
         skipped: unreadable images that were left out.
         notes: what was guessed or left out while reading, one sentence each; show them to the user.
+        labels: of the rows (n,), where they were asked for.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Data:
     sd: float | None = None
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    labels: np.ndarray | None = None
 
     @property
     def image_shape(self) -> tuple[int, ...] | None:
@@ -131,8 +134,12 @@ def load(
     return data if image_shape is None else _as_images(data, image_shape)
 
 
-def labels(source: str | Path) -> np.ndarray | None:
+def labels(source: str | Path, *names: str) -> np.ndarray | None:
     """Labels (n,) of a source's rows, where it has some: of digits, and of a .npz that holds them beside the rows.
+
+    Args:
+        source: built-in name or path.
+        *names: what the .npz may call them; "labels", "y" or "target" if none are given.
 
     Example:
         >>> labels("digits").shape, labels("ring")
@@ -147,16 +154,79 @@ def labels(source: str | Path) -> np.ndarray | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as archive:
-            key = next((key for key in LABELS if key in archive), None)
+            key = next((key for key in names or LABELS if key in archive), None)
             found = None if key is None else np.asarray(archive[key])
     except ARRAY_FAULTS:  # an array of objects is never unpickled
         return None
     return found if found is not None and found.ndim == 1 else None
 
 
-def labels_of(spec: DataSpec) -> np.ndarray | None:
-    """`labels` of the data that a run was made from; none for pictures that were decoded to several sizes."""
-    return None if spec.resolutions is not None else labels(spec.source)
+def labels_of(data: Data) -> np.ndarray | None:
+    """Labels of the data that a run was made from: those it was given, or the source's own.
+
+    None for pictures that were decoded to several sizes, and for the rows of one label.
+    """
+    if data.labels is not None:
+        return data.labels
+    return None if data.spec.resolutions is not None or data.spec.label is not None else labels(data.spec.source)
+
+
+def names_column(source: str, said: str) -> bool:
+    """Whether labels that are wanted of a source are a column of its table."""
+    in_table = Path(source).is_file() and Path(source).suffix.lower() in (".csv", ".tsv", ".parquet", ".xlsx")
+    return in_table and bool(said) and not Path(said).is_file() and not Path(said.rpartition(":")[0]).is_file()
+
+
+def labelled(data: Data, said: str) -> Data:
+    """The same data with a label for each row.
+
+    Args:
+        data: as `load` or `load_pictures` gave them.
+        said: FILE or FILE:COLUMN with a line for each picture or row; for a .npz the name of an array, and for a table
+            the column that its options name already; or "" for the source's own: the digits, a .npz archive's
+            "labels", "y" or "target", the names of a folder's sub-folders.
+
+    Raises:
+        InputError: the source has no labels of its own, or they must be named.
+        DataError: a list cannot be read, or lacks a row.
+    """
+    source = data.spec.source
+    if data.labels is not None:  # a column of the table
+        found = data.labels
+    elif Path(source).is_dir() and source not in synthetic.SOURCES:
+        folder = Path(source)
+        paths = [path for path in images.find(folder)[0] if str(path) not in data.skipped]
+        names = [name for name in (str(path.relative_to(folder)) for path in paths) if name not in data.skipped]
+        found = reading.of_pictures(folder, names, said)
+    elif said and not (Path(source).suffix == ".npz" and said.isidentifier() and not Path(said).is_file()):
+        found = reading.of_rows(len(data.X), said)
+    else:
+        own = labels(source, *([said] if said else []))
+        if own is None:
+            where = f"holds no array {said!r} of labels" if said else "has no labels of its own"
+            raise InputError(f"`labels` is missing: {source} {where}; name a file with one line per row, or a column")
+        found = own
+    if len(found) != len(data.X):
+        raise DataError(f"{source} has {len(data.X)} rows and {len(found)} labels")
+    kept = said
+    if Path(said).is_file() or Path(said.rpartition(":")[0]).is_file():
+        path, column = reading.file_and_column(said)
+        kept = f"{path.resolve()}:{column}" if column else str(path.resolve())  # a run may be read from anywhere
+    return dataclasses.replace(data, labels=found, spec=data.spec.model_copy(update={"labels": kept}))
+
+
+def of_label(data: Data, label: object) -> Data:
+    """The rows of one label.
+
+    Args:
+        data: with labels.
+        label: one of them.
+    """
+    chosen = np.flatnonzero([] if data.labels is None else data.labels.astype(str) == str(label))
+    X = np.asarray(data.X)[chosen]
+    spec = data.spec.model_copy(update={"label": str(label), "shape": X.shape})
+    words = f"{len(X):,} of {data.description}, label {label}"
+    return dataclasses.replace(data, X=X, labels=None, spec=spec, description=words)
 
 
 def load_spec(spec: DataSpec) -> Data:
@@ -189,6 +259,10 @@ def load_spec(spec: DataSpec) -> Data:
         )
         if spec.resolutions is not None:
             data = at_resolutions(data, spec.resolutions)
+    if spec.labels is not None:
+        data = labelled(data, spec.labels)
+    if spec.label is not None:
+        data = of_label(data, spec.label)
     if data.spec.shape != spec.shape:
         raise DataError(f"{spec.source} has changed: shape {data.spec.shape} now, {spec.shape} when the run was made")
     return data
@@ -293,7 +367,8 @@ def _load_path(path: Path, *, random_state: int, skip_bad: bool, table: TableOpt
     )
     kind = "images" if image_shape is not None else "rows"
     description = f"{n:,} {kind} from {path.name or path}"
-    return Data(path.name or str(path), X, spec, description, skipped=skipped, notes=notes)
+    labels = None if read is None else read.labels
+    return Data(path.name or str(path), X, spec, description, skipped=skipped, notes=notes, labels=labels)
 
 
 def _as_images(data: Data, image_shape: tuple[int, ...]) -> Data:

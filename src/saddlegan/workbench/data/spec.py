@@ -29,6 +29,9 @@ class DataSpec(BaseModel):
         crop: (size, x, y) of the square that was cut out of every file, or None.
         cache: folder of the decoded pictures where the user named one.
         stored_shape: shape of the pictures before they were reduced to the last resolution, or None.
+        labels: where the rows' labels came from: a column, FILE or FILE:COLUMN, "" for the source's own; None if no
+            labels were asked for.
+        label: the only label whose rows are meant, or None for all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +51,8 @@ class DataSpec(BaseModel):
     crop: tuple[int, int, int] | None = None
     cache: str | None = None
     stored_shape: tuple[int, ...] | None = None
+    labels: str | None = None
+    label: str | None = None
 
     @model_validator(mode="after")
     def _of_one_width(self) -> DataSpec:

@@ -21,6 +21,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from saddlegan.errors import DataError, MissingExtraError
+from saddlegan.workbench.data.labels import from_column
 from saddlegan.workbench.files import ARRAY_FAULTS
 
 PREFERRED_KEYS = ("X", "images", "data", "x", "arr_0")
@@ -52,6 +53,7 @@ class TableOptions(BaseModel):
         one_hot: turn each column of words into one column of 0 and 1 for each word.
         standardise: bring every column of numbers to mean 0 and standard deviation 1; samples come back in the
             table's own units.
+        labels: name of the column that holds the rows' labels; it is left out of the rows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,6 +67,7 @@ class TableOptions(BaseModel):
     drop: tuple[str, ...] = ()
     one_hot: bool = False
     standardise: bool = False
+    labels: str | None = None
 
     def of_layout(self) -> bool:
         """Whether anything is said that only a text file leaves open."""
@@ -97,6 +100,7 @@ class Table:
         notes: what was found out or left out, one sentence each, for the user to see.
         words: columns of words among them.
         units: (mean, standard deviation) of every column before it was standardised, else None.
+        labels: of the rows (n,), None where no column was named.
     """
 
     array: np.ndarray
@@ -104,6 +108,7 @@ class Table:
     notes: tuple[str, ...] = ()
     words: tuple[Words, ...] = ()
     units: tuple[tuple[float, float], ...] | None = None
+    labels: np.ndarray | None = None
 
 
 def read_file(path: Path, options: TableOptions | None = None) -> Table:
@@ -278,6 +283,13 @@ def _from_frame(
     if frame.empty:
         raise DataError(f"{path} holds no row of numbers")
     said = list(notes)
+    labels = None
+    if options.labels is not None:
+        place = _place_of(options.labels, [str(name) for name in frame.columns], "labels", path)
+        labels = from_column(frame.iloc[:, place].tolist(), options.labels, path)
+        frame = frame.iloc[:, [index for index in range(frame.shape[1]) if index != place]]
+        if frame.shape[1] == 0:
+            raise DataError(f"{path} holds nothing but the labels")
     frame = frame.iloc[:, _places([str(name) for name in frame.columns], options, path)]
     frame, words = _one_hot(frame, path) if options.one_hot else (frame, ())
     array = _numbers(frame, path)
@@ -289,7 +301,7 @@ def _from_frame(
     counting = [name for name, column in zip(names, array.T, strict=True) if _counts(column)]
     if counting and not any("counts" in note for note in said):
         said.append(f"column {counting[0]!r} counts the rows; drop={counting[0]} leaves it out")
-    return Table(array, names if named else None, tuple(said), words)
+    return Table(array, names if named else None, tuple(said), words, labels=labels)
 
 
 def _places(names: Sequence[str], options: TableOptions, path: Path) -> list[int]:
@@ -300,15 +312,25 @@ def _places(names: Sequence[str], options: TableOptions, path: Path) -> list[int
     """
     for option, wanted in (("columns", options.columns), ("drop", options.drop)):
         for name in wanted:
-            if name not in names:
-                close = difflib.get_close_matches(name, names, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(names[:12])}"
-                raise DataError(f"`{option}` names {name!r}, which {path} does not have{hint}")
+            _place_of(name, names, option, path)
     kept = [names.index(name) for name in options.columns] or range(len(names))
     places = [place for place in kept if names[place] not in options.drop]
     if not places:
         raise DataError(f"`drop` leaves no column of {path}")
     return places
+
+
+def _place_of(name: str, names: Sequence[str], option: str, path: Path) -> int:
+    """Place of a column.
+
+    Raises:
+        DataError: no such column.
+    """
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(names[:12])}"
+        raise DataError(f"`{option}` names {name!r}, which {path} does not have{hint}")
+    return names.index(name)
 
 
 def _one_hot(frame: Any, path: Path) -> tuple[Any, tuple[Words, ...]]:

@@ -23,10 +23,12 @@ from saddlegan.errors import RunError
 from saddlegan.networks import LinearGenerator
 from saddlegan.workbench.files import write_atomic
 from saddlegan.workbench.report.scene import short_name, subtitle_of
+from saddlegan.workbench.runs import classes
 from saddlegan.workbench.runs.certificate import read_solution, read_spectrum, read_stages
 from saddlegan.workbench.runs.folder import Run
 
 STAGES_FILE = "stages.safetensors"
+LARGEST = 1 << 25  # numbers of all directions together, beyond which a by-class fit writes no page by itself
 SPECTRUM_BARS = 240  # eigenvalues drawn beyond the kept ones
 
 
@@ -126,6 +128,27 @@ def _staged(run: Run) -> list[View]:
     return views
 
 
+def can_show(run: Run) -> bool:
+    """Whether a run has what the page needs: every generator linear, of pictures, and the page of a bearable size."""
+    try:
+        sets = sets_of(run)
+    except RunError:
+        return False
+    return sum(view.vectors.size for _, views in sets for view in views) <= LARGEST
+
+
+def sets_of(run: Run) -> list[tuple[str, list[View]]]:
+    """The views of each label of a run; of a run without labels one set without a name.
+
+    Raises:
+        RunError: as for `views_of`.
+    """
+    found = classes.read_labels(run)
+    if not found:
+        return [("", views_of(run))]
+    return [(each.name, views_of(classes.of_label(run, each.name))) for each in found]
+
+
 def write(run: Run, out: Path | None = None) -> Path:
     """Write the page of a run.
 
@@ -139,12 +162,12 @@ def write(run: Run, out: Path | None = None) -> Path:
     Raises:
         RunError: not such a run, or it cannot be written to.
     """
-    views = views_of(run)
+    sets = sets_of(run)
     low, high = run.config.data.value_range or (0.0, 255.0)
     payload = {
         "low": low,
         "high": high,
-        "views": [_packed(view) for view in views],
+        "sets": [{"label": label, "views": [_packed(view) for view in views]} for label, views in sets],
     }
     environment = Environment(
         loader=PackageLoader("saddlegan.workbench.report", "templates"), autoescape=True, undefined=StrictUndefined
@@ -152,7 +175,8 @@ def write(run: Run, out: Path | None = None) -> Path:
     page = environment.get_template("explorer.html.j2").render(
         title=short_name(run.config.data.source),
         subtitle=subtitle_of(run),
-        staged=len(views) > 1,
+        staged=len(sets[0][1]) > 1,
+        labelled=len(sets) > 1,
         version=run.config.saddlegan,
         payload=Markup(json.dumps(payload, separators=(",", ":")).replace("<", "\\u003c")),
     )

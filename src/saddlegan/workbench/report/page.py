@@ -17,7 +17,16 @@ from saddlegan.errors import DataError, InputError
 from saddlegan.workbench.data.sources import Data
 from saddlegan.workbench.report import card
 from saddlegan.workbench.report.scene import Scene, Section, subtitle_of, title_of
-from saddlegan.workbench.report.sections import equilibrium, every_run, findings, measured, solved, stages, trained
+from saddlegan.workbench.report.sections import (
+    equilibrium,
+    every_run,
+    findings,
+    labels,
+    measured,
+    solved,
+    stages,
+    trained,
+)
 from saddlegan.workbench.runs.folder import Run
 from saddlegan.workbench.runs.opened import data_of
 from saddlegan.workbench.runs.reading import Figure, Number, Part, validated
@@ -26,6 +35,7 @@ from saddlegan.workbench.runs.reading import Figure, Number, Part, validated
 SECTIONS: tuple[Callable[[Scene], Section | None], ...] = (
     findings.findings,
     solved.certificate,
+    labels.labels,
     equilibrium.section,
     solved.limits,
     trained.training,

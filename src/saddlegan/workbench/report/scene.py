@@ -100,7 +100,9 @@ def title_of(run: Run) -> str:
     config = run.config
     model = config.model.replace("-", " ")
     kind = "WGAN" if config.command == "fit" else "GAN"
-    return f"{model[:1].upper()}{model[1:]} {kind} of {short_name(config.data.source)}"
+    by_class = config.data.labels is not None and config.data.label is None
+    which = f", label {config.data.label}" if config.data.label is not None else ", class by class" if by_class else ""
+    return f"{model[:1].upper()}{model[1:]} {kind} of {short_name(config.data.source)}{which}"
 
 
 def subtitle_of(run: Run) -> str:
@@ -109,8 +111,10 @@ def subtitle_of(run: Run) -> str:
     n, d = config.data.shape
     shape = config.data.image_shape
     each = f"images of {' x '.join(map(str, shape))}" if shape else f"points in {d} dimension{'s' if d > 1 else ''}"
-    size = config.latent.size
-    return f"{n:,} {each}; {size} latent{'s' if size > 1 else ''}; {config.objective} objective"
+    by_class = config.data.labels is not None and config.data.label is None
+    size = config.latent.size - by_class  # one latent draws the label
+    labels = " for each label" if by_class else ""
+    return f"{n:,} {each}; {size} latent{'s' if size > 1 else ''}{labels}; {config.objective} objective"
 
 
 def unavailable(scene: Scene) -> Markup:

@@ -34,6 +34,7 @@ from saddlegan.workbench.runs.players import draw_latents, load_network, state_b
 from saddlegan.workbench.runs.reading import Figure, Part, Whole, parse_json, validated
 from saddlegan.workbench.runs.shapes import to_rows
 
+LABELS = "labels"  # runs of single labels in a run that was fitted class by class
 SAMPLE_ROWS = 4096  # rows per forward pass when sampling
 OWN_FILES = frozenset(
     {
@@ -49,6 +50,7 @@ OWN_FILES = frozenset(
         "explorer.html",
         "checkpoint",
         "tensorboard",
+        LABELS,
         LOCK,
     }
 )
@@ -131,6 +133,10 @@ class Run:
         Raises:
             RunError: the run has no discriminator, or its weights are missing, damaged, or of another network.
         """
+        if self.config.discriminator is None and self.has(LABELS):
+            raise RunError(
+                f"each label of {self.path} has a pair of its own: name the run of one, in {self.path / LABELS}"
+            )
         if self.config.discriminator is None:
             raise RunError(f"the run {self.path} has no discriminator")
         return load_network(self.config.discriminator, self.path / "discriminator.safetensors")

@@ -29,6 +29,7 @@ from saddlegan.networks import (
     ImageDiscriminator,
     ImageGenerator,
     LinearGenerator,
+    MixtureGenerator,
     MultiscaleFeatures,
     PointGenerator,
     PolynomialFeatures,
@@ -271,6 +272,15 @@ def _build_feature_generator(options: Options) -> nn.Module:
     )
 
 
+def _describe_mixture(G: MixtureGenerator) -> Options:
+    return {"generators": [network_spec(each).model_dump() for each in G.generators], "priors": G.priors.tolist()}
+
+
+def _build_mixture(options: Options) -> nn.Module:
+    generators = [build_network(NetworkSpec(**each)) for each in options["generators"]]
+    return MixtureGenerator(generators, options["priors"])
+
+
 def _describe_two_layer(D: TwoLayerDiscriminator) -> Options:
     neurons, d = D.directions.shape
     biased = D.bias is not None
@@ -319,6 +329,7 @@ for _row in (
         lambda G: {"n_latent": G.weight.shape[0], "n_features": G.weight.shape[1]},
         lambda options: LinearGenerator(options["n_latent"], options["n_features"]),
     ),
+    NetworkRow("mixture", MixtureGenerator, _describe_mixture, _build_mixture),
     NetworkRow("features", FeatureGenerator, _describe_feature_generator, _build_feature_generator),
     NetworkRow(
         "relu-features",

@@ -202,6 +202,29 @@ def log_floor(values: np.ndarray) -> float | None:
     return 0.5 * float(positive.min())
 
 
+def by_label(
+    rows: Sequence[np.ndarray], names: Sequence[str], image_shape: tuple[int, ...], value_range: tuple[float, float]
+) -> bytes:
+    """A row of pictures for each label.
+
+    Args:
+        rows: (k, d) for each label.
+        names: of the labels.
+        image_shape: (h, w) or (h, w, c).
+        value_range: the values of black and white.
+    """
+    h, w = image_shape[:2]
+    columns = len(rows[0])
+    sheet = tile(to_pictures(np.concatenate(rows), image_shape, value_range), columns)
+    with style.look():
+        figure = style.new_figure(min(9.0, style.WIDTH * 0.9 * len(rows) * h / (columns * w) + 0.3))
+        panel = figure.subplots()
+        _show(panel, sheet)
+        panel.set_yticks([index * (h + 1) + (h - 1) / 2 for index in range(len(rows))], [short(n, 14) for n in names])
+        panel.tick_params(length=0)
+        return style.png(figure)
+
+
 def traversal(
     mean: np.ndarray,
     axes_rows: np.ndarray,

@@ -13,7 +13,7 @@ from saddlegan.networks import FeatureGenerator, LinearGenerator
 from saddlegan.workbench.report import html
 from saddlegan.workbench.report.figures import samples as figures
 from saddlegan.workbench.report.figures.pictures import sheet_png, to_pictures
-from saddlegan.workbench.report.scene import Scene, Section, thin, unavailable
+from saddlegan.workbench.report.scene import Scene, Section, short_name, thin, unavailable
 from saddlegan.workbench.runs.certificate import read_solution
 
 SHOWN_PICTURES = 64
@@ -175,6 +175,8 @@ def data_facts(scene: Scene) -> Section:
     )
     if spec.columns is not None:
         rows.append(("columns", f"{len(spec.columns):,}", ", ".join(spec.columns[:NAMED_COLUMNS])))
+    if spec.labels is not None:
+        rows.append(("labels", spec.label or "all", f"from {short_name(spec.labels)}" if spec.labels else "its own"))
     if spec.words:
         rows.append(
             ("of words", f"{len(spec.words):,}", ", ".join(f"{c.name}: {', '.join(c.values)}" for c in spec.words))

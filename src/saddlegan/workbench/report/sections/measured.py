@@ -25,7 +25,7 @@ def quality_of_samples(scene: Scene) -> Section | None:
             image_shape=spec.image_shape,
             value_range=spec.value_range,
             seed=scene.seed,
-            labels=sources.labels_of(spec),
+            labels=sources.labels_of(scene.data),
             cache=pyramid.default_cache(),
         )
     except InputError as error:
