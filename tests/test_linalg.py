@@ -130,3 +130,27 @@ def test_wide_difference_and_its_vector_equal_numpy():
     assert found == pytest.approx(np.abs(values).max(), rel=1e-12)
     v = u.numpy()
     assert abs(np.square(A @ v).mean() - np.square(B @ v).mean()) == pytest.approx(found, rel=1e-12)
+
+
+@pytest.mark.parametrize("spread", ["images", "equal", "rank"])
+def test_one_reduction_gives_all_values_and_a_few_vectors(spread):
+    """Oracle: LAPACK's whole decomposition; clusters and zeros are where a few vectors go wrong first."""
+    d, k = 160, 9
+    values = {
+        "images": 1e3 / np.arange(1, d + 1) ** 2,
+        "equal": np.concatenate([np.full(20, 7.0), np.ones(d - 20)]),
+        "rank": np.concatenate([np.arange(5, 0, -1.0), np.zeros(d - 5)]),
+    }[spread]
+    Q = np.linalg.qr(np.random.default_rng(0).standard_normal((d, d)))[0]
+    M = (Q * values) @ Q.T
+    moment = DenseMoment(torch.zeros(d, dtype=torch.float64), torch.from_numpy(0.5 * (M + M.T)))
+    assert moment._by_reduction
+    pairs = moment.eigenpairs(k)
+    expected = np.linalg.eigvalsh(0.5 * (M + M.T))[::-1]
+    np.testing.assert_allclose(pairs.values.numpy(), expected[:k].clip(0), atol=1e-13 * values[0] * d)
+    np.testing.assert_allclose(moment.spectrum().numpy(), expected.clip(0), atol=1e-13 * values[0] * d)
+    assert pairs.residual <= 1e-13 * values[0] * d
+    np.testing.assert_allclose((pairs.vectors @ pairs.vectors.T).numpy(), np.eye(k), atol=1e-12)
+    factor = torch.from_numpy(np.random.default_rng(1).standard_normal((3, d)))
+    distance = np.linalg.norm(moment.matrix.numpy() - factor.numpy().T @ factor.numpy(), 2)
+    assert moment.spectral_distance(factor) == pytest.approx(distance, rel=1e-12)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
 import functools
 import math
@@ -20,10 +21,12 @@ from torch import Tensor
 from saddlegan.errors import InputError, SolveError
 from saddlegan.moments._gram import add_gram, signed_bytes, symmetrised
 from saddlegan.moments._lanczos import OVERSAMPLING, block_lanczos, random_block
+from saddlegan.moments._tridiagonal import Tridiagonal, reduce
 
 BLOCK_ELEMENTS = 1 << 22  # elements of a row block: large enough for full matrix-product speed, small beside the data
 DENSE_SIZE = 1024  # LAPACK's full eigendecomposition up to here, Lanczos for a few pairs above
 # residuals relative to the largest eigenvalue; a value alone has the square of its vector's error
+SMALL_SIZE = 128  # below, all eigenvectors cost no more than a few
 PAIR_TOLERANCE = 1e-11
 VALUE_TOLERANCE = 1e-7
 ROUNDING = 1e-15  # of a product with a moment, relative to its trace: nothing below is resolved
@@ -145,6 +148,10 @@ class DenseMoment(AbstractSecondMoment):
 
     def eigenpairs(self, k: int) -> Eigenpairs:
         k = min(k, self.size)
+        if self._by_reduction and 4 * k <= self.size:
+            with contextlib.suppress(np.linalg.LinAlgError):
+                values, vectors = map(torch.from_numpy, self._reduced.leading(k))
+                return self._checked(values, vectors)
         if self.size <= DENSE_SIZE or 4 * k > self.size or self.matrix.device.type != "cpu":
             # LAPACK beats Lanczos for small matrices and for many pairs; eigh is ascending
             values, vectors = self._all_pairs
@@ -156,11 +163,24 @@ class DenseMoment(AbstractSecondMoment):
         values, vectors = torch.linalg.eigh(self.matrix)
         return values, vectors
 
+    @property
+    def _by_reduction(self) -> bool:
+        return SMALL_SIZE <= self.size <= DENSE_SIZE and self.matrix.device.type == "cpu"
+
+    @functools.cached_property
+    def _reduced(self) -> Tridiagonal:
+        return reduce(self.matrix.numpy())
+
     def spectrum(self) -> Tensor | None:
-        return self._all_pairs[0].flip(0).clamp_min(0) if self.size <= DENSE_SIZE else None
+        if self.size > DENSE_SIZE:
+            return None
+        values = torch.from_numpy(self._reduced.values()) if self._by_reduction else self._all_pairs[0]
+        return values.flip(0).clamp_min(0)
 
     def spectral_distance(self, factor: Tensor) -> float:
-        factor = factor.to(self.mean)
+        factor = factor.detach().to(self.mean)
+        if self._by_reduction:
+            return float(np.abs(reduce((self.matrix - factor.T @ factor).numpy()).values()).max())
         if self.size <= DENSE_SIZE:
             return float(torch.linalg.eigvalsh(self.matrix - factor.T @ factor).abs().max())
         values, _ = _lanczos(
