@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-from scipy.linalg import eigh_tridiagonal, eigvalsh_tridiagonal, lapack
+from typing import Any
 
+import numpy as np
+from scipy import linalg
+
+LAPACK: Any = linalg.lapack  # its functions are made at import, where no type checker sees them
 BLOCK = 64  # columns that LAPACK's blocked products take at a time
 
 
@@ -31,7 +34,7 @@ class Tridiagonal:
 
     def values(self) -> np.ndarray:
         """All eigenvalues (d,), ascending."""
-        return eigvalsh_tridiagonal(self.diagonal, self.beside)
+        return linalg.eigvalsh_tridiagonal(self.diagonal, self.beside)
 
     def leading(self, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The k largest eigenvalues, descending, and their eigenvectors in rows (k, d).
@@ -40,10 +43,11 @@ class Tridiagonal:
             LinAlgError: LAPACK did not converge.
         """
         d = len(self.diagonal)
-        values, vectors = eigh_tridiagonal(self.diagonal, self.beside, select="i", select_range=(d - k, d - 1))
+        found: Any = linalg.eigh_tridiagonal(self.diagonal, self.beside, select="i", select_range=(d - k, d - 1))
+        values, vectors = found
         # the reflectors leave the first coordinate alone
         below = np.asfortranarray(self.reflectors[1:, :-1])
-        turned, _, _ = lapack.dormqr("L", "N", below, self.factors, np.asfortranarray(vectors[1:]), BLOCK * max(1, k))
+        turned, _, _ = LAPACK.dormqr("L", "N", below, self.factors, np.asfortranarray(vectors[1:]), BLOCK * max(1, k))
         return values[::-1].copy(), np.vstack([vectors[:1], turned]).T[::-1].copy()
 
 
@@ -55,6 +59,6 @@ def reduce(matrix: np.ndarray) -> Tridiagonal:
         >>> found.values().round(12).tolist(), abs(found.leading(1)[1]).round(12).tolist()
         ([1.0, 3.0, 5.0], [[0.0, 0.0, 1.0]])
     """
-    length = int(lapack.dsytrd_lwork(len(matrix), lower=1)[0])
-    reflectors, diagonal, beside, factors, _ = lapack.dsytrd(matrix, lower=1, lwork=length)
+    length = int(LAPACK.dsytrd_lwork(len(matrix), lower=1)[0])
+    reflectors, diagonal, beside, factors, _ = LAPACK.dsytrd(matrix, lower=1, lwork=length)
     return Tridiagonal(reflectors, factors, diagonal, beside)
