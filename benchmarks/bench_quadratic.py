@@ -64,7 +64,7 @@ def measure(n: int, d: int, *, gram: bool, repeats: int = 3) -> None:
 
 
 def digits() -> None:
-    X = load_digits().data
+    X = load_digits(return_X_y=True)[0]
     model = QuadraticWGAN(n_latent=16)
     cold = seconds(lambda: model.fit(X))
     warm = statistics.median(seconds(lambda: model.fit(X)) for _ in range(20))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,9 @@ def staged(tmp_path_factory):
 
 
 def payload(page):
-    return json.loads(re.search(r'id="payload">(.*?)</script>', page.read_text(), re.S)[1])
+    found = re.search(r'id="payload">(.*?)</script>', page.read_text(), re.S)
+    assert found is not None
+    return json.loads(found[1])
 
 
 def decoded(raw):
@@ -52,7 +55,7 @@ def test_the_page_holds_the_generator(digits):
     run = Run.open(digits)
     raw = payload(digits / "explorer.html")["sets"][0]["views"][0]
     mean, vectors = decoded(raw)
-    G = run.load_generator()
+    G: Any = run.load_generator()
     z = torch.randn(50, 14, generator=torch.Generator().manual_seed(0))
     exact = G(z.to(G.mean)).detach().numpy()
     weights = np.sqrt(np.array(raw["values"]) - raw["beta"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,14 +24,15 @@ from saddlegan.workbench.data import sources
 from saddlegan.workbench.runs import classes, opened
 from saddlegan.workbench.runs.folder import Run
 
-X, Y = load_digits(return_X_y=True)
+DIGITS: Any = load_digits()
+X, Y = DIGITS.data, DIGITS.target
 NAMES = ["a/1.png", "a/2.png", "b/3.png"]
 
 
 def test_a_mixture_draws_labels_with_their_shares_and_knows_its_moments():
     each = [LinearGenerator(k, 3, generator=torch.Generator().manual_seed(k), dtype=torch.float64) for k in (1, 2)]
     with torch.no_grad():
-        each[1].mean += 3.0
+        each[1].mean.add_(3.0)
     G = MixtureGenerator(each, [3.0, 1.0])
     z = torch.randn(200_000, G.n_latent, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert G.n_latent == 3
@@ -161,7 +163,8 @@ def test_folders_and_stages_class_by_class(tmp_path: Path, capsys):
     for each, mean in zip(found, means, strict=True):
         own = opened.load(tmp_path / "run" / "labels" / each.folder)
         np.testing.assert_allclose(own.data.X.mean(0), mean, atol=1.0)
-        np.testing.assert_allclose(own.run.load_generator().moments()[0].detach(), mean, atol=1.0)
+        G: Any = own.run.load_generator()
+        np.testing.assert_allclose(G.moments()[0].detach(), mean, atol=1.0)
     assert "sets" in (tmp_path / "run" / "explorer.html").read_text()
     capsys.readouterr()
     assert cli.run(["fit", "digits", "--labels", "y.csv", "--out", str(tmp_path / "no")]) == 2
@@ -170,7 +173,7 @@ def test_folders_and_stages_class_by_class(tmp_path: Path, capsys):
 
 @pytest.mark.slow  # runs whole commands
 def test_a_table_s_column_names_the_labels(tmp_path: Path):
-    iris = load_iris(as_frame=True)
+    iris: Any = load_iris(as_frame=True)
     frame: pd.DataFrame = iris.data.assign(kind=np.array(iris.target_names)[iris.target])
     frame.to_csv(tmp_path / "iris.csv", index=False)
     words = ["fit", str(tmp_path / "iris.csv"), "--by-class", "--labels", "kind", "--n-latent", "2"]

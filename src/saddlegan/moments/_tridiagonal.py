@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,8 @@ class Tridiagonal:
 
     def values(self) -> np.ndarray:
         """All eigenvalues (d,), ascending."""
-        return linalg.eigvalsh_tridiagonal(self.diagonal, self.beside)
+        found: Any = linalg.eigvalsh_tridiagonal(self.diagonal, self.beside)
+        return found
 
     def leading(self, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The k largest eigenvalues, descending, and their eigenvectors in rows (k, d).
