@@ -155,7 +155,7 @@ class ByClass(Savable, MetaEstimatorMixin, BaseEstimator):
     def generator_(self) -> MixtureGenerator:
         """All labels' generators as one network, with the labels' shares."""
         check_is_fitted(self, "estimators_")
-        return MixtureGenerator([model.generator_ for model in self.estimators_], self.priors_)
+        return MixtureGenerator([model.generator_ for model in self.estimators_], torch.from_numpy(self.priors_))
 
     def sample(self, n: int = 1, y: Any = None, random_state: RandomState = None) -> Any:
         """Draw n samples.
