@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from saddlegan.workbench import cli
@@ -43,6 +44,16 @@ def test_copies_are_found(files, capsys):
     found = json.loads(out)["measures"]["copies"]
     assert found["value"] > 0.4  # half of the copied rows are among the data's half that is compared with
     assert found["above_floor"] > quality.SURE
+
+
+def test_what_was_guessed_of_both_files_is_said(tmp_path, capsys):
+    rows = np.random.default_rng(0).normal(size=(60, 2)).round(3)
+    pd.DataFrame(rows).to_csv(tmp_path / "made.csv", sep=";", header=False, index=False)
+    pd.DataFrame(rows).to_csv(tmp_path / "real.csv", sep="\t", header=False, index=False)
+    assert cli.run(["measure", str(tmp_path / "made.csv"), "--against", str(tmp_path / "real.csv"), "-n", "30"]) == 0
+    said = capsys.readouterr().out
+    assert "separated by semicolons" in said
+    assert "separated by tabs" in said
 
 
 def test_a_file_alone_is_refused(files, capsys):

@@ -51,7 +51,11 @@ def measure(
         rows = run.sample(n, seed)
         data = data_of(run) if against is None else sources.load(against, image_shape=shape)
     else:
-        rows, data = sources.load(str(samples)).X, sources.load(str(against), image_shape=shape)
+        made, data = sources.load(str(samples)), sources.load(str(against), image_shape=shape)
+        rows = made.X
+        console.notes(made.notes)
+    if against is not None:
+        console.notes(data.notes)
     found = quality.measure(
         data.X,
         rows,
