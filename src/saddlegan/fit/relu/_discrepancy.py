@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment, minimize_scalar
 from torch import Tensor
 
 from saddlegan.fit.relu._arrangements import count_subsets, sweep
+from saddlegan.fit.relu._spread import side_bound, spread
 from saddlegan.fit.relu._zonotope import Projection, hausdorff, project, support, vertex
 from saddlegan.moments._trust_region import minimise
 from saddlegan.results import Discrepancy
@@ -175,13 +176,14 @@ def local_maxima(P: Tensor, Q: Tensor, U: Tensor, *, signed: bool, count: int) -
 
 
 def upper_bound(X: Tensor, G: Tensor, direction: Tensor) -> float:
-    """Upper bound of the ReLU discrepancy: the least of three, from couplings and from moments alone.
+    """Upper bound of the ReLU discrepancy: the least of four, from couplings and from moments.
 
         2 (t)_+ = t + |t|,   hence   2 sup  <=  max over ||u|| = 1 of  delta^T u + |E |x^T u| - E |g^T u||
 
     with delta = mu_X - mu_G. The last term is at most the cost of a coupling that ignores signs (`coupling_bound`), at
     most (u^T S u)^(1/2) with its second moment S = E (x -+ g)(x -+ g)^T, and, as |g^T u| <= ||g||, at most
-    (u^T M u)^(1/2) - u^T N u with M = E x x^T and N = E g g^T / ||g||, and the same with X and G exchanged.
+    (u^T M u)^(1/2) - u^T N u with M = E x x^T and N = E g g^T / ||g||, and the same with X and G exchanged; fourth
+    moments and couplings that are linear in signs bound either order again (`side_bound`).
 
     Args:
         X: (n, d).
@@ -206,8 +208,15 @@ def upper_bound(X: Tensor, G: Tensor, direction: Tensor) -> float:
         # a point at 0 has no direction; its row of N is 0 whatever is divided
         lengths = Q.norm(dim=1).clamp_min(torch.finfo(Q.dtype).tiny)
         N = (Q / lengths[:, None]).T @ Q / len(Q)
-        sides.append(0.5 * _largest(delta, (P.T @ P / len(P)).cpu().numpy(), N.cpu().numpy()))
-    return min(*found, max(sides))
+        cancel = len(P) * len(Q) <= COUPLING_CELLS
+        sides.append(
+            0.5
+            * min(
+                _largest(delta, (P.T @ P / len(P)).cpu().numpy(), N.cpu().numpy()),
+                side_bound(P, Q, delta, spread(Q), cancel=cancel),
+            )
+        )
+    return max(0.0, min(*found, max(sides)))
 
 
 def _largest(delta: np.ndarray, M: np.ndarray, N: np.ndarray | None) -> float:
