@@ -51,13 +51,24 @@ class SolveError(SaddleganError, RuntimeError):
         self.result = result
 
 
+def _requirements(extra: str) -> list[str]:
+    """What an extra of the installed saddlegan asks for: right for a copy from any place, where its name may not be."""
+    from importlib import metadata  # an error that is seldom raised should not cost every start
+
+    try:
+        listed = metadata.requires("saddlegan") or []
+    except metadata.PackageNotFoundError:
+        return []
+    found = [each.partition(";") for each in listed]
+    return [what.strip() for what, _, when in found if when.strip().replace('"', "'") == f"extra == '{extra}'"]
+
+
 class MissingExtraError(SaddleganError, ImportError):
     """An optional dependency is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(
-            f"`{package}` is needed here and is not installed; install it with: pip install 'saddlegan[{extra}]'"
-        )
+        words = " ".join(f"'{each}'" for each in _requirements(extra)) or package
+        super().__init__(f"`{package}` is needed here and is not installed; install it with: pip install {words}")
 
 
 class BudgetWarning(UserWarning):

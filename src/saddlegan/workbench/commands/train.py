@@ -15,6 +15,7 @@ from saddlegan.workbench.commands import _generated as generated
 from saddlegan.workbench.commands import _options as options
 from saddlegan.workbench.commands._call import Call, Outcome, options_from
 from saddlegan.workbench.terminal import console
+from saddlegan.workbench.training.logs import LOGS, check_log, opened_log
 
 if TYPE_CHECKING:
     from saddlegan.game import Game
@@ -52,7 +53,16 @@ def train(
         str | None, typer.Option("--stop-when", help='Early stopping, such as "high_quality>=0.95".')
     ] = None,
     device: options.DeviceOption = "auto",
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard files.")] = False,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--log",
+            parser=options.Choice(*LOGS),
+            metavar="|".join(LOGS),
+            help="Also log every line of metrics there; repeat it for more.",
+        ),
+    ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Short for --log tensorboard.")] = False,
     resume: Annotated[Path | None, typer.Option("--resume", help="Go on with a run folder.")] = None,
     at: Annotated[int | None, typer.Option("--at", help="With --resume: from the checkpoint of this step.")] = None,
     import_: options.ImportOption = None,
@@ -86,7 +96,11 @@ def train(
 
     chosen = {**({} if lr is None else {"lr_generator": lr, "lr_discriminator": lr}), **chosen}
     chosen.update(read_settings(setting or []))
-    aside = _Aside(stop_when=stop_when, tensorboard=tensorboard)
+    asked = {*(log or []), *(["tensorboard"] if tensorboard else [])}
+    logs = tuple(word for word in LOGS if word in asked)
+    for word in logs:
+        check_log(word)
+    aside = _Aside(stop_when=stop_when, logs=logs)
     if resume is not None:
         steps = chosen.pop("steps", None)
         if source is not None or data is not None or chosen or out is not None:
@@ -152,7 +166,7 @@ class _Aside:
     """What goes on beside a training."""
 
     stop_when: str | None
-    tensorboard: bool
+    logs: tuple[str, ...]
 
     def callbacks(self) -> list[Any]:
         """Those that need no run.
@@ -315,11 +329,13 @@ def _train(
     from saddlegan.workbench.training import loop, memory
 
     memory.keep_freed()
-    if aside.tensorboard:
-        callbacks = [*callbacks, watching.TensorBoard(run.path / "tensorboard")]
     if watched is not None:
         callbacks = [watched, *callbacks]
-    with watching.shown(session) as shown:
+    with contextlib.ExitStack() as opened:
+        shown = opened.enter_context(watching.shown(session))
+        for word in aside.logs:
+            log = opened.enter_context(opened_log(word, run.path, run.config.options))
+            callbacks = [*callbacks, watching.Logged(log)]
         ending = loop.train(
             session,
             run,

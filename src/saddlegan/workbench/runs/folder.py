@@ -51,6 +51,7 @@ OWN_FILES = frozenset(
         "checkpoint",
         "tensorboard",
         LABELS,
+        "wandb",
         LOCK,
     }
 )

@@ -1,14 +1,13 @@
-"""What a user sees while training: a progress bar on a terminal, plain lines elsewhere, TensorBoard if asked for."""
+"""What a user sees while training: a progress bar on a terminal, plain lines elsewhere, a logger if asked for."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from saddlegan.errors import MissingExtraError
+from saddlegan.monitor import Log
 from saddlegan.results import Step
 from saddlegan.workbench.terminal import console
 from saddlegan.workbench.terminal.progress import Progress, on_terminal, progress
@@ -64,19 +63,11 @@ class Bar:
         return False
 
 
-class TensorBoard:
-    """Every metric as a TensorBoard scalar.
+class Logged:
+    """Every number of every line of metrics for a logger."""
 
-    Raises:
-        MissingExtraError: tensorboard is not installed.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise MissingExtraError("tensorboard", "tensorboard") from error
-        self._writer = SummaryWriter(str(folder))
+    def __init__(self, log: Log) -> None:
+        self._log = log
 
     def after_step(self, done: int, step: Step) -> bool:
         """Write nothing."""
@@ -85,10 +76,8 @@ class TensorBoard:
 
     def after_metrics(self, row: Mapping[str, Any]) -> bool:
         """Write every number of the line."""
-        for name, value in row.items():
-            if name != "step" and isinstance(value, (int, float)):
-                self._writer.add_scalar(name, value, row["step"])
-        self._writer.flush()
+        figures = {n: float(each) for n, each in row.items() if n != "step" and isinstance(each, (int, float))}
+        self._log(figures, step=row["step"])
         return False
 
 
