@@ -290,6 +290,16 @@ def test_a_classifier_is_kept_and_read_back_only_for_the_same_rows(tmp_path):
         metrics.features.Classifier.fit(X, y, epochs=2, cache=tmp_path)
 
 
+def test_a_classifier_is_calibrated_on_rows_that_it_was_not_trained_on(draw):
+    """Labels by chance: whoever learned them by heart must not be sure of others. Oracle: the entropy of chance."""
+    X, y = draw.normal(size=(400, 30)), draw.integers(0, 2, 400)
+    judge = metrics.features.Classifier.fit(X, y, epochs=20)
+    P = judge.probabilities(X[judge.held_out])
+    loss = -np.log(P[np.arange(len(P)), y[judge.held_out]]).mean()
+    assert len(judge.held_out) == 80
+    assert loss < np.log(2) + 0.02
+
+
 @pytest.mark.slow  # trains a classifier or draws large samples
 def test_the_worst_class_is_a_z_test_with_its_level(draw):
     def answers(shares, n):

@@ -156,8 +156,10 @@ def _worst_class(
         return {}, "too few labels of a class for a classifier"
     shape = None if image_shape is None else tuple(image_shape)
     judge = metrics.features.Classifier.fit(X, codes, image_shape=shape, random_state=0, cache=cache)
+    # what the classifier was not trained on is real as well: more rows make the data's own shares surer
+    real = np.concatenate([rows["held_out"], X[judge.held_out]])
     stats = metrics.inception_like(
-        real=rows["held_out"], generated=rows["generated"], features=judge.probabilities, random_state=seed
+        real=real, generated=rows["generated"], features=judge.probabilities, random_state=seed
     ).stats
     worst = stats["worst_class"]
     value, floor = stats["shares"][worst], stats["real_shares"][worst]
