@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from browser import Tab, find_chromium, open_page
+from saddlegan import metrics
 from saddlegan.errors import RunError
 from saddlegan.workbench import cli
 from saddlegan.workbench.report import explorer
@@ -74,6 +76,22 @@ def test_stages_of_a_progressive_run(staged):
         np.testing.assert_allclose(view["values"], stage["spectrum"][:-1], rtol=1e-4)
         above = (np.array(view["values"]) - view["beta"]).clip(0).sum()
         assert above == pytest.approx(stage["solution"]["value"], rel=1e-4)
+
+
+@pytest.mark.slow  # solves several stages
+def test_every_stage_of_a_report_has_a_distance_beside_its_floor(staged):
+    """Oracle: the distance of the run's own samples, drawn elsewhere, from all of its pictures."""
+    sections = json.loads((staged / "report.json").read_text())["sections"]
+    found = next(part["data"]["distances"] for part in sections if part["id"] == "stages")
+    assert len(found) == 3
+    assert all(each["standard_error"] > 0 for each in found)
+    X = np.load(staged.parent / "colours.npy").reshape(200, -1).astype(np.float64)
+    net = metrics.features.RandomConvolution((16, 16, 3), value_range=(0.0, 255.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole = metrics.kernel(real=X, generated=Run.open(staged).sample(1000, 3), features=net, random_state=0)
+    spread = 6 * (found[-1]["standard_error"] + whole.standard_error)
+    assert found[-1]["value"] == pytest.approx(whole.value, abs=spread)
 
 
 @pytest.mark.slow  # solves several stages

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from markupsafe import Markup
 
+from saddlegan import metrics
+from saddlegan.errors import SampleSizeWarning
+from saddlegan.fit.progressive._images import block_mean
+from saddlegan.metrics import Measurement
+from saddlegan.metrics.features import RandomConvolution
+from saddlegan.results import as_dict
 from saddlegan.workbench.report import explorer, html
 from saddlegan.workbench.report.figures import style
 from saddlegan.workbench.report.figures.pictures import tile, to_pictures
@@ -14,6 +24,8 @@ from saddlegan.workbench.runs.certificate import read_stages
 
 ROUNDING = 1e-12  # of the largest variance
 SHOWN = 8  # samples in a row
+LEAST = 32  # pictures on either side of a distance
+COMPARED = 512
 
 
 def stages(scene: Scene) -> Section | None:
@@ -26,6 +38,7 @@ def stages(scene: Scene) -> Section | None:
     z = np.random.default_rng(scene.seed).standard_normal((SHOWN, size))
     low, high = scene.run.config.data.value_range or (0.0, 255.0)
     names = ", ".join(str(entry["resolution"]) for entry in entries)
+    distances = [] if scene.data is None else [_distance(scene, view) for view in views]
     body = [
         html.text(
             "One latent makes a picture at every resolution: each stage is fed the enlarged output of the one before, "
@@ -52,12 +65,52 @@ def stages(scene: Scene) -> Section | None:
                 for entry in entries
             ]
         ),
+        *_of_distances(entries, distances),
         html.text(
             f"Reading took {seconds['reading']:.3g} s, everything {seconds['all']:.3g} s. "
             "explorer.html in this run's folder lets you move the latents and beta by hand."
         ),
     ]
-    return Section("stages", "Stage by stage", html.join(body), {"stages": entries, "seconds": seconds})
+    facts = {"stages": entries, "seconds": seconds, "distances": [each and as_dict(each) for each in distances]}
+    return Section("stages", "Stage by stage", html.join(body), facts)
+
+
+def _distance(scene: Scene, view: explorer.View) -> Measurement | None:
+    """Kernel distance of samples of one stage from the pictures at its resolution, with what real ones get."""
+    spec = scene.run.config.data
+    if scene.data is None or spec.image_shape is None or len(scene.data.X) < 2 * LEAST:
+        return None
+    n = min(COMPARED, len(scene.data.X) // 2)
+    rng = np.random.default_rng(scene.seed)
+    order = rng.permutation(np.sort(rng.permutation(len(scene.data.X))[: 2 * n]))
+    h, w, c = (*spec.image_shape, 1)[:3]
+    real = block_mean(torch.from_numpy(np.array(scene.data.X[order])).reshape(2 * n, h, w, c), view.shape[0])
+    rows = real.reshape(2 * n, -1).double().numpy()
+    z = rng.standard_normal((n, len(view.values)))
+    made = view.mean + z * np.sqrt(np.maximum(0.0, view.values - view.beta)) @ view.vectors
+    net = RandomConvolution(view.shape if c > 1 else view.shape[:2], value_range=spec.value_range or (0.0, 255.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SampleSizeWarning)  # the figure stands beside its floor
+        return metrics.kernel(real=rows[:n], generated=made, held_out=rows[n:], features=net, random_state=scene.seed)
+
+
+def _of_distances(entries: list[dict[str, Any]], distances: Sequence[Measurement | None]) -> list[Markup]:
+    if not distances or any(each is None for each in distances):
+        return []
+    rows = [
+        (
+            f"{entry['resolution']}\u00a0×\u00a0{entry['resolution']}",
+            f"{found.value:.3g} ± {found.standard_error:.1g}",
+            f"{found.floor:.2g} between real pictures",
+        )
+        for entry, found in zip(entries, distances, strict=True)
+        if found is not None
+    ]
+    words = (
+        "Kernel distance of samples from the pictures at each resolution, on features of a random convolution net: "
+        "scales differ from stage to stage, so read each beside what as many real pictures get."
+    )
+    return [html.text(words), html.table(rows)]
 
 
 def _words(entry: dict[str, Any]) -> str:
