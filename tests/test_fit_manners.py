@@ -3,6 +3,8 @@
 Oracles: dense Gaussian conditioning, repeated rows, one fit of all rows, scikit-learn's PCA.
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,6 +25,7 @@ MOMENT_SOLVERS = [
     fit.PolynomialWGAN(beta=0.8, a=0.7, b=-0.4, solver="closed-form"),
     fit.LinearWGAN(beta=0.2),
 ]
+WRONG: Any = "most"
 LATENT_SOLVERS = [fit.QuadraticWGAN(n_latent=3), MOMENT_SOLVERS[2]]
 
 
@@ -146,7 +149,7 @@ def test_most_likely_noise_is_the_density_of_principal_components(load, latents)
         assert model.noise_variance_ == pytest.approx(pca.noise_variance_)
         assert model.score(X[1::2]) > fit.QuadraticWGAN(k).fit(X[::2]).score(X[1::2])
     with pytest.raises(InputError, match="`noise`"):
-        fit.QuadraticWGAN(2, noise="most").fit(X)
+        fit.QuadraticWGAN(2, noise=WRONG).fit(X)
 
 
 @pytest.mark.slow  # many fits
@@ -171,7 +174,7 @@ def test_weights_by_class():
     np.testing.assert_allclose(weighted.priors_, repeated.priors_)
     np.testing.assert_allclose(weighted.score_samples(X), repeated.score_samples(X))
     with pytest.raises(InputTypeError, match="sample_weight"):
-        fit.ByClass(fit.ReLUWGAN()).fit(X, y, sample_weight=weights)
+        fit.ByClass(fit.ProCoGAN()).fit(X.reshape(60, 2, 2), y, sample_weight=weights)
 
 
 @pytest.mark.slow  # many fits
@@ -240,7 +243,8 @@ def test_too_few_points_are_refused():
 
 
 def test_latents_of_images_against_the_dense_gaussian():
-    images = load_digits().images[:200]
+    digits: Any = load_digits()
+    images = digits.images[:200]
     model = fit.ProCoGAN(resolutions=(4, 8), n_components=(6, 12)).fit(images)
     F = model.stages_[-1].factor.numpy()
     centred = images.reshape(200, 64) - images.reshape(200, 64).mean(0)

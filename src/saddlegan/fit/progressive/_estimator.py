@@ -25,7 +25,7 @@ from saddlegan.fit._saved import Savable
 from saddlegan.fit.progressive._images import AbstractImages, ImageBlocks, match_histogram, read_images
 from saddlegan.fit.progressive._stages import Stage, measure, solve_stage
 from saddlegan.moments._engines import AbstractEngine, Journal, Passes, Progress, get_engine
-from saddlegan.moments._second_moment import as_tensor
+from saddlegan.moments._second_moment import RowMoment, as_tensor, moment_difference, second_moment
 from saddlegan.results import Solution
 
 
@@ -187,6 +187,33 @@ class ProCoGAN(Savable, BaseEstimator):
             G: Any = self.generator_
             origin = torch.as_tensor(self.mean_)
             self.game_ = solved_game(G, self.discriminator_, origin=origin, beta=self.beta_, n_latent=G.n_latent)
+
+    def score(self, X: Any, y: object = None) -> float:
+        """Minus the discrepancy between new images and the last stage's generator; larger is better.
+
+            - || E (x - mu)(x - mu)^T - Cov G ||_2,    mu = mean_
+
+        Args:
+            X: images (n, h, w[, c]) that the fit has not seen, of the side that it saw.
+            y: ignored.
+
+        Raises:
+            InputError: images that the last stage's side does not divide, or of other channels.
+            NotFittedError: `fit` was not called.
+        """
+        del y
+        check_is_fitted(self, "generator_")
+        images, (resolution, _, channels) = read_images(X), self.image_shape_
+        if images.shape[1] % resolution or images.shape[3] != channels:
+            raise InputError(
+                f"`X` must hold images of {channels} channels with a side that {resolution} divides, got shape "
+                f"{images.shape}"
+            )
+        G: Any = self.generator_
+        mean, factor = (entry.detach().double() for entry in G.moments())
+        blocks = ImageBlocks(images.level(resolution), resolution).blocks(0, images.shape[0], 0, 1)
+        rows = torch.cat([block.to(mean) for block in blocks]) - mean
+        return -moment_difference(second_moment(rows, center=False), RowMoment(torch.zeros_like(mean), factor))[0]
 
     def sample(
         self,

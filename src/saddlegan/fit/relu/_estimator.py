@@ -7,12 +7,15 @@ import math
 from typing import Any, Literal, get_args
 
 import torch
+from sklearn.utils.metaestimators import available_if
 from torch import Tensor
 
 from saddlegan import checks
 from saddlegan.checks import RandomState
 from saddlegan.errors import InputError
 from saddlegan.fit._base import AbstractWGAN, check_beta, read_data
+from saddlegan.fit._latent import LatentMixin
+from saddlegan.fit._sums import read_weights
 from saddlegan.fit.relu._discrepancy import relu_discrepancy
 from saddlegan.fit.relu._free import solve_free
 from saddlegan.fit.relu._gaussian import match_gaussian
@@ -23,6 +26,9 @@ from saddlegan.moments._second_moment import as_tensor, floating
 from saddlegan.networks import LinearGenerator, PointGenerator, TwoLayerDiscriminator
 from saddlegan.results import Solution
 
+MOST_PARTS = 100  # into which the smallest weight of a row is cut to find the unit of all
+MOST_ROWS = 1_000_000  # that rows of one column may be repeated to
+ROUNDING = 1e-9
 SCORE_DRAWS = 1000  # of a linear generator, or as many as there are rows
 GeneratorKind = Literal["free", "linear"]
 
@@ -43,7 +49,7 @@ class _Fitted:
     solution: Solution
 
 
-class ReLUWGAN(AbstractWGAN):
+class ReLUWGAN(LatentMixin, AbstractWGAN):
     """The WGAN with a two-layer ReLU discriminator.
 
         minimise E ||G(z) - mu||^2   subject to   sup over ||u|| <= 1 of | E (x^T u)_+ - E (G(z)^T u)_+ |  <=  beta
@@ -58,6 +64,9 @@ class ReLUWGAN(AbstractWGAN):
     | d >= 2, no thresholds | linear, g = W^T z | convex in W^T W; cuts by a search |
 
     mu = 0, or with `center` the data's mean, about which all of it is read: x - mu in the place of x.
+
+    There is no `partial_fit`: what (1) sees of many rows is no sum of a few numbers, so that batches do not merge.
+    With `generator="linear"` `transform` gives the latent of least norm; free points have none to give back.
 
     For thresholds in d >= 2 append a constant column to the data: they then count in ||u|| <= 1.
 
@@ -113,14 +122,18 @@ class ReLUWGAN(AbstractWGAN):
         self.time_limit = time_limit
         self.progress = progress
 
-    def fit(self, X: Any, y: object = None) -> ReLUWGAN:
-        """Solve the WGAN for data X (n, d); `y` is ignored.
+    def fit(self, X: Any, y: object = None, sample_weight: Any = None) -> ReLUWGAN:
+        """Solve the WGAN for data X (n, d), with weights of its rows (n,) if given; `y` is ignored.
+
+        In two and more columns a row of weight w_i counts as the row n w_i x_i, the weights' sum being 1, since
+        w (x^T u)_+ = (w x^T u)_+: (1) is met exactly for any weights. In one column, where neurons have thresholds,
+        rows are repeated, so that weights must be whole multiples of a common unit. Rows of weight 0 get no point.
 
         Returns:
             The estimator itself.
 
         Raises:
-            InputError: X or a parameter is unusable, or no such generator satisfies the constraint.
+            InputError: X, a parameter or a weight is unusable, or no such generator satisfies the constraint.
             SolveError: a solver did not reach a usable answer.
             MissingExtraError: a linear generator in d >= 2 needs cvxpy.
         """
@@ -138,8 +151,16 @@ class ReLUWGAN(AbstractWGAN):
         rows = as_tensor(X)
         kind = torch.empty(0, dtype=floating(X), device=rows.device)
         rows = rows.double()
-        origin = rows.mean(0) if self.center else torch.zeros_like(rows[0])
+        weights = read_weights(sample_weight, len(rows))
+        if weights is not None:
+            rows, weights = rows[weights.to(rows.device) > 0], weights[weights > 0].to(rows.device)
+        mean = rows.mean(0) if weights is None else weights @ rows
+        origin = mean if self.center else torch.zeros_like(rows[0])
         rows = rows - origin
+        if weights is not None and rows.shape[1] == 1:
+            rows = rows.repeat_interleave(_multiples(weights), 0)
+        elif weights is not None:
+            rows = rows * (len(rows) * weights)[:, None]
         if rows.shape[1] > 1 and beta == 0.0:
             raise InputError("`beta` must be positive for data of two or more columns, got 0")
         solve = {
@@ -168,6 +189,9 @@ class ReLUWGAN(AbstractWGAN):
         )
         return self
 
+    def _latent_noise(self) -> float:
+        return 0.0
+
     def score(self, X: Any, y: object = None) -> float:
         """Minus the discrepancy between new data and the generator; larger is better.
 
@@ -195,6 +219,34 @@ class ReLUWGAN(AbstractWGAN):
         if rows.shape[1] == 1:
             return -stop_loss_discrepancy(rows[:, 0], fake[:, 0]).value
         return -relu_discrepancy(rows, fake, bound=False).value
+
+
+def _has_latents(model: ReLUWGAN) -> bool:
+    if model.generator == "linear":
+        return True
+    raise AttributeError('free points have no latent to give back; take `generator`="linear"')
+
+
+# after the class is made: scikit-learn wraps the methods of a class's own body, and would lose the condition
+for _name in ("transform", "inverse_transform", "fit_transform", "get_feature_names_out", "set_output"):
+    setattr(ReLUWGAN, _name, available_if(_has_latents)(getattr(LatentMixin, _name)))
+
+
+def _multiples(weights: Tensor) -> Tensor:
+    """How often each row of one column stands for its weight, (n,) whole numbers.
+
+    Raises:
+        InputError: no common unit.
+    """
+    least = weights.min()
+    for parts in range(1, MOST_PARTS + 1):
+        counts = weights / least * parts
+        if float((counts - counts.round()).abs().max()) <= ROUNDING * parts and float(counts.sum()) <= MOST_ROWS:
+            return counts.round().long()
+    raise InputError(
+        "`sample_weight` must be whole multiples of a common unit for data of one column, such as 1 and 3; round them, "
+        "or draw rows with their chances"
+    )
 
 
 def _free_1d(X: Tensor, beta: float, plan: _Plan, generator: torch.Generator) -> _Fitted:
