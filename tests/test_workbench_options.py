@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
+import re
 import shlex
 import subprocess
 import sys
@@ -226,3 +228,58 @@ def test_a_file_can_go_to_standard_output(tmp_path: Path) -> None:
     found = np.array(rows[-4:], dtype=float)  # below the columns' names
     np.testing.assert_allclose(found, runs.Run.open(out).sample(4, 0))
     assert cli.run(["sample", str(out), "--out", "-", "--json"]) == 2
+
+
+# errors come before anything slow
+
+WRONG = [
+    ("train ring --stop-when high", "`--stop-when` must read like high_quality>=0.95"),
+    ("train ring --start collapsed:x", "`--start` must be random or collapsed:NUMBER"),
+    ("train ring --objective own-value", "`--objective` must be one of"),
+    ("train ring --rule proxmal", "did you mean 'proximal'?"),
+    ("train ring --device gpu", "must be one of auto, cpu, cuda"),
+    ("train nothing.csv", "`DATA` must be one of"),
+    ("train --resume nothing", "nothing is not a run folder"),
+    ("fit ring --engine distributed --progressive", "torchrun"),
+    ("fit ring --resolutions 4,8", "belongs to --model progressive"),
+    ("certify nothing", "nothing is not a run folder"),
+    ("certify ring --norm sobolv", "did you mean 'sobolev'?"),
+    ("diagnose my:game", "`--data` is missing"),
+    ("measure nothing", "`--against` must name the data"),
+    ("reproduce relu-lin", "did you mean 'relu-line'?"),
+    ("trian ring", "did you mean 'train'?"),
+]
+WALK = """
+import contextlib, io, json, shlex, sys
+from saddlegan.workbench import cli
+said = []
+for line in json.loads(sys.argv[1]):
+    with contextlib.redirect_stderr(io.StringIO()) as caught:
+        code = cli.run(shlex.split(line))
+    said.append((code, caught.getvalue(), "torch" in sys.modules))
+print(json.dumps(said))
+"""
+
+
+@pytest.mark.slow  # starts a process
+def test_errors_are_in_flags_and_come_without_torch(tmp_path: Path) -> None:
+    """In one process of its own, where nobody else has imported torch; the lines stand in order of what they load."""
+    env = {key: value for key, value in os.environ.items() if key != "RANK"}
+    env["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+    command = [sys.executable, "-c", WALK, json.dumps([line for line, _ in WRONG])]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    for (line, words), (code, said, torch_loaded) in zip(WRONG, json.loads(done.stdout), strict=True):
+        assert code == 2, line
+        assert words in said, line
+        assert not torch_loaded, line
+        # no argument, call or class of Python where a flag exists
+        assert not re.search(r"\w+=\S|\w\(|`[a-z]+_[a-z_]+`", said.replace(">=", "")), said
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_read_from_the_source_is_what_python_knows() -> None:
+    from saddlegan.objectives import OBJECTIVES
+    from saddlegan.workbench.reproductions import registry
+
+    assert sorted(source.objectives()) == sorted(OBJECTIVES)
+    assert sorted(source.experiments()) == sorted(registry.EXPERIMENTS)

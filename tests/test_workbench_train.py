@@ -31,6 +31,7 @@ from saddlegan.workbench.terminal import progress
 from saddlegan.workbench.training import loop
 from saddlegan.workbench.training.recipe import Recipe, defaults_for, make_recipe
 from saddlegan.workbench.training.session import Session, config_of, figures_of
+from saddlegan.workbench.training.stopping import StopWhen
 from saddlegan.workbench.training.tracked import Tracked
 
 SMALL = ["--set", "hidden=8", "--batch", "16", "--set", "points=8", "--n-samples", "200"]
@@ -318,13 +319,13 @@ def test_a_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path) 
 
 
 def test_stop_when_reads_metrics_and_refuses_nonsense() -> None:
-    assert loop.StopWhen("modes>=8").after_metrics({"modes": 8.0})
-    assert not loop.StopWhen("modes>7.5").after_metrics({"modes": 7.0})
+    assert StopWhen("modes>=8").after_metrics({"modes": 8.0})
+    assert not StopWhen("modes>7.5").after_metrics({"modes": 7.0})
     for words in ("modes", "modes==8", "modes>=many", ">=3"):
         with pytest.raises(InputError, match="stop_when"):
-            loop.StopWhen(words)
+            StopWhen(words)
     with pytest.raises(InputError, match="measures modes"):
-        loop.StopWhen("fid<3").after_metrics({"modes": 8.0})
+        StopWhen("fid<3").after_metrics({"modes": 8.0})
 
 
 def test_schedules_are_functions_of_the_step() -> None:

@@ -281,7 +281,7 @@ def check_objective(objective: str) -> None:
     Raises:
         InputError: no objective of that name.
     """
-    known = reading.first_words("saddlegan.objectives", "Objective")
+    known = reading.objectives()
     if objective.lower().replace("_", "-") not in known:
         raise InputError(f"`objective` must be one of {', '.join(known)}, got {objective!r}")
 

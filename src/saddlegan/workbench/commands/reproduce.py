@@ -10,7 +10,7 @@ import typer
 
 from saddlegan.errors import InputError
 from saddlegan.workbench.commands._call import Outcome
-from saddlegan.workbench.terminal import console
+from saddlegan.workbench.terminal import console, source
 from saddlegan.workbench.terminal.progress import progress
 
 QUICK_SEEDS = 2
@@ -32,6 +32,8 @@ def reproduce(
     """
     if seeds is not None and seeds < 1:
         raise InputError(f"`seeds` must be at least 1, got {seeds}")
+    if name is not None and name not in (known := source.experiments()):
+        raise InputError(f"`NAME` must be one of {', '.join(known)}, got {name!r}")
     from saddlegan.workbench.reproductions import folder, registry
 
     if name is None:

@@ -16,6 +16,7 @@ from saddlegan.workbench.commands import _options as options
 from saddlegan.workbench.commands._call import Call, Outcome, options_from
 from saddlegan.workbench.terminal import console
 from saddlegan.workbench.training.logs import LOGS, check_log, opened_log
+from saddlegan.workbench.training.stopping import StopWhen
 
 if TYPE_CHECKING:
     from saddlegan.game import Game
@@ -100,7 +101,7 @@ def train(
     logs = tuple(word for word in LOGS if word in asked)
     for word in logs:
         check_log(word)
-    aside = _Aside(stop_when=stop_when, logs=logs)
+    aside = _Aside(stop_when=None if stop_when is None else StopWhen(stop_when), logs=logs)
     if resume is not None:
         steps = chosen.pop("steps", None)
         if source is not None or data is not None or chosen or out is not None:
@@ -165,18 +166,8 @@ def train(
 class _Aside:
     """What goes on beside a training."""
 
-    stop_when: str | None
+    stop_when: StopWhen | None
     logs: tuple[str, ...]
-
-    def callbacks(self) -> list[Any]:
-        """Those that need no run.
-
-        Raises:
-            InputError: words that say no level.
-        """
-        from saddlegan.workbench.training.loop import StopWhen
-
-        return [] if self.stop_when is None else [StopWhen(self.stop_when)]
 
 
 def _begin(
@@ -196,7 +187,6 @@ def _begin(
     from saddlegan.workbench.runs import folder as runs
     from saddlegan.workbench.training.session import Session, config_of
 
-    callbacks = aside.callbacks()
     session = Session(recipe, data, game=game, place=here)
     if recipe.certify_every and recipe.rule != "proximal" and free_norm:
         norm, said = norm_for(session.discriminators()[0], None)
@@ -214,7 +204,7 @@ def _begin(
         discriminator=session.discriminators()[0],
         overwrite=overwrite,
     ) as run:
-        return _train(run, session, data, callbacks=callbacks, watched=watched, aside=aside)
+        return _train(run, session, data, watched=watched, aside=aside)
 
 
 def _followed(session: Session) -> Outcome:
@@ -246,7 +236,6 @@ def _go_on(path: Path, *, at: int | None, steps: int | None, modules: list[str],
     module = recipe.network.partition(":")[0]
     if recipe.own and module not in modules:
         raise InputError(f"the pair of {path} is made by {recipe.network}: pass --import {module}")
-    callbacks = aside.callbacks()
     saved.import_modules(modules)
     game = saved.trainable_game(recipe.network, recipe.seed) if recipe.own else None
     with contextlib.ExitStack() as held:
@@ -269,7 +258,7 @@ def _go_on(path: Path, *, at: int | None, steps: int | None, modules: list[str],
                 f"from here on the new length sets: {', '.join(changed)}; one run of {steps:,} had others before"
             )
         console.say(f"resuming at step {done:,} of {session.recipe.steps:,}")
-        return _train(run, session, data, callbacks=callbacks, watched=_watched(session, data), aside=aside)
+        return _train(run, session, data, watched=_watched(session, data), aside=aside)
 
 
 def _check_same(run: Run, config: RunConfig) -> None:
@@ -319,9 +308,7 @@ def _watched(session: Session, data: Data) -> Watched | None:
     return watched
 
 
-def _train(
-    run: Run, session: Session, data: Data, *, callbacks: list[Any], watched: Watched | None, aside: _Aside
-) -> Outcome:
+def _train(run: Run, session: Session, data: Data, *, watched: Watched | None, aside: _Aside) -> Outcome:
     from saddlegan.workbench.report import export
     from saddlegan.workbench.report import page as report
     from saddlegan.workbench.report.scene import title_of
@@ -329,8 +316,7 @@ def _train(
     from saddlegan.workbench.training import loop, memory
 
     memory.keep_freed()
-    if watched is not None:
-        callbacks = [watched, *callbacks]
+    callbacks: list[Any] = [each for each in (watched, aside.stop_when) if each is not None]
     with contextlib.ExitStack() as opened:
         shown = opened.enter_context(watching.shown(session))
         for word in aside.logs:

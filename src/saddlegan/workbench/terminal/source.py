@@ -69,6 +69,19 @@ def first_words(module: str, call: str) -> list[str]:
     return [word for word in (_constant(node.args[0]) for node in calls if node.args) if isinstance(word, str)]
 
 
+def objectives() -> list[str]:
+    """The objectives that can be named; a value of one's own comes with a function, not with a word."""
+    return [word for word in first_words("saddlegan.objectives", "Objective") if word != "own-value"]
+
+
+def experiments() -> list[str]:
+    """The names of the experiments, read from the files that hold them."""
+    folder = _path("saddlegan.workbench.reproductions").parent
+    nodes = (node for path in sorted(folder.glob("*.py")) for node in ast.walk(_tree(path)))
+    calls = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "Experiment"]
+    return [word for word in (_constant(node.args[0]) for node in calls if node.args) if isinstance(word, str)]
+
+
 def constructor(module: str, name: str) -> list[Argument]:
     """The arguments of a class that a package exports, in their order.
 

@@ -116,7 +116,7 @@ class Recipe(BaseModel):
     persistent: bool = True
     n_critic: int = Field(1, ge=1)
     amp: Literal["none", "bf16"] = "none"
-    start: str = Field("random", pattern=r"^(random|collapsed:[1-9]\d*)$")
+    start: str = "random"
     metrics_every: int = Field(500, ge=1)
     checkpoint_every: int = Field(1000, ge=1)
     keep: int = Field(2, ge=1)
@@ -132,6 +132,13 @@ class Recipe(BaseModel):
         if rule not in rules:
             raise ValueError(f"must be one of {', '.join(rules)}")
         return rule
+
+    @field_validator("start")
+    @classmethod
+    def _begun(cls, start: str) -> str:
+        if re.fullmatch(r"random|collapsed:[1-9]\d*", start) is None:
+            raise ValueError("must be random or collapsed:NUMBER, such as collapsed:1")
+        return start
 
     @field_validator("network")
     @classmethod
@@ -157,7 +164,7 @@ class Recipe(BaseModel):
     @field_validator("objective", "certify_objective")
     @classmethod
     def _listed(cls, objective: str | None) -> str | None:
-        known = source.first_words("saddlegan.objectives", "Objective")
+        known = source.objectives()
         if objective is not None and objective.lower().replace("_", "-") not in known:
             raise ValueError(f"must be one of {', '.join(known)}")
         return objective
