@@ -1,5 +1,6 @@
 """Oracles: integer sums and LAPACK for moments; the serial engine for the others; a whole run for a killed one."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,13 +11,14 @@ import pytest
 import torch
 
 from saddlegan import fit
+from saddlegan.errors import InputTypeError
 from saddlegan.fit.progressive import _images
 from saddlegan.fit.progressive._images import ArrayImages, ImageBlocks
-from saddlegan.moments import _gram
-from saddlegan.moments._engines import Journal, Passes, Serial, Threads
+from saddlegan.moments import _engines, _gram
+from saddlegan.moments._engines import Dask, Journal, Passes, Serial, Threads
 from saddlegan.moments._gram import add_gram, signed_bytes, symmetrised
 from saddlegan.moments._lanczos import block_lanczos, random_block
-from saddlegan.moments._streaming import StreamedMoment
+from saddlegan.moments._streaming import GramKernel, StreamedMoment
 from test_procogan import pictures
 
 ROOT = Path(__file__).parents[1]
@@ -115,6 +117,41 @@ def test_threads_give_the_serial_answer(dtype, monkeypatch):
     np.testing.assert_allclose(threads.components_, serial.components_, atol=1e3 * rtol)
 
 
+def test_small_dask_chunks_are_summed_together():
+    chunks, rows = list("abcdefg"), [3, 3, 3, 9, 1, 1, 1]
+    assert _engines._grouped(chunks, rows, 5) == [["a", "b"], ["c", "d", "e", "f", "g"]]  # three rows more are no task
+    assert _engines._grouped(chunks, rows, 1) == [[chunk] for chunk in chunks]
+    assert _engines._grouped(["a"], [2], 100) == [["a"]]
+
+
+@pytest.mark.parametrize("kind", ["array", "map", "slice of a map"])
+def test_dask_gives_the_serial_answer(kind, tmp_path, monkeypatch):
+    dask = pytest.importorskip("dask")
+    array = pytest.importorskip("dask.array")
+    monkeypatch.setattr(_images, "BLOCK_BYTES", 20_000)
+    monkeypatch.setattr(_engines, "TASK_ROWS", 30)
+    monkeypatch.setattr(_engines, "WORTH", 0)
+    X = pictures()
+    np.save(tmp_path / "x.npy", np.concatenate([255 - X[:3], X]))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    rows = {"array": array.from_array(X, chunks=(7, 8, 16, 3)), "map": mapped, "slice of a map": mapped[3:]}[kind]
+    kernel = GramKernel(torch.zeros(192, dtype=torch.float64), torch.uint8, "test")
+    with dask.config.set(scheduler="synchronous"):
+        found = Dask().sum(ImageBlocks(ArrayImages(rows), 8), kernel, 2, 290)
+    expected = Serial().sum(ImageBlocks(ArrayImages(mapped if kind == "map" else X), 8), kernel, 2, 290)
+    for total, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(total.numpy(), other.numpy())
+
+
+def test_dask_refuses_rows_that_workers_cannot_reach(tmp_path):
+    pytest.importorskip("dask")
+    np.save(tmp_path / "x.npy", pictures())
+    changed = np.load(tmp_path / "x.npy", mmap_mode="c")
+    for rows in (pictures(), changed, np.load(tmp_path / "x.npy", mmap_mode="r")[::2]):
+        with pytest.raises(InputTypeError, match="every worker can open"):
+            ImageBlocks(ArrayImages(rows), 8).delayed(0, 9)
+
+
 SCRIPT = """
 import numpy as np, torch, sys
 sys.path[:0] = [{src!r}, {tests!r}]
@@ -123,6 +160,8 @@ from saddlegan import fit
 from saddlegan.fit.progressive import _images
 from saddlegan.fit.progressive import _stages
 from test_procogan import pictures
+from saddlegan.moments import _engines
+_engines.TASK_ROWS, _engines.WORTH = 60, 0  # several tasks of several chunks
 _images.BLOCK_BYTES = 20_000
 _stages.GRAM_SIZE, _stages.WIDE_ROWS = 200, 8
 model = fit.ProCoGAN((4, 8, 16), (6, 12, 30), tolerance=1e-7{options})
@@ -183,20 +222,35 @@ if torch.distributed.get_rank() == 1:
 @pytest.mark.slow  # starts a cluster
 def test_two_dask_workers_give_the_serial_answer(tmp_path, monkeypatch):
     pytest.importorskip("distributed")
-    out = tmp_path / "dask.npz"
-    body = """
+    np.save(tmp_path / "x.npy", np.concatenate([pictures()[:1], pictures()]))
+    body = f"""
 import dask.array, distributed
+from saddlegan.workbench import cli
 if __name__ == "__main__":
     with distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:
         with distributed.Client(cluster):
-            model.fit(dask.array.from_array(pictures(), chunks=(70, 8, 16, 3)))
+            model.fit(dask.array.from_array(pictures(), chunks=(7, 8, 16, 3)))
+            {SAVE.format(out=str(tmp_path / "array.npz")).strip()}
+            model.fit(np.load({str(tmp_path / "x.npy")!r}, mmap_mode="r")[1:])
+            {SAVE.format(out=str(tmp_path / "map.npz")).strip()}
+        words = ["fit", {str(tmp_path / "x.npy")!r}, "--progressive", "--resolutions", "4,8", "--n-components", "6,12"]
+        for name, more in (("serial", []), ("dask", ["--engine", "dask", "--scheduler", cluster.scheduler_address])):
+            cache = ["--cache", {str(tmp_path)!r} + "/cache-" + name]
+            assert cli.run([*words, *more, *cache, "--out", {str(tmp_path)!r} + "/" + name]) == 0
+    from saddlegan.workbench.commands import _progressive_fit
+    _progressive_fit.PATIENCE = 0.5
+    assert cli.run([*words, *more[:3], "tcp://127.0.0.1:1", "--out", {str(tmp_path)!r} + "/none"]) != 0
 """
     script = tmp_path / "workers.py"
-    text = SCRIPT.format(src=str(ROOT / "src"), tests=str(ROOT / "tests"), options=', engine="dask"')
-    script.write_text(text + body + SAVE.format(out=str(out)))
+    script.write_text(SCRIPT.format(src=str(ROOT / "src"), tests=str(ROOT / "tests"), options=', engine="dask"') + body)
     done = run_script("", command=(sys.executable, str(script)), PYTHONPATH=f"{ROOT / 'src'}:{ROOT / 'tests'}")
     assert done.returncode == 0, done.stderr
-    assert_same(out, reference(monkeypatch))
+    assert_same(tmp_path / "array.npz", reference(monkeypatch))
+    assert_same(tmp_path / "map.npz", reference(monkeypatch))
+    assert "nobody answers" in done.stderr
+    assert not (tmp_path / "none").exists()
+    by_engine = [json.loads((tmp_path / name / "certificate.json").read_text()) for name in ("serial", "dask")]
+    np.testing.assert_allclose(by_engine[0]["spectrum"], by_engine[1]["spectrum"], rtol=1e-12)
 
 
 @pytest.mark.parametrize("legs", [5, 37])

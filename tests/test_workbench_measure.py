@@ -62,6 +62,11 @@ def test_a_file_alone_is_refused(files, capsys):
     assert "--against" in err
 
 
+def test_what_to_look_at_is_checked_first(capsys):
+    code, _, err = call(capsys, "measure", "nowhere", "--against", "nothing", "--features", "nothing")
+    assert (code, "`--features` must be one of auto, numbers, imagenet" in err) == (2, True)
+
+
 @pytest.mark.slow  # runs whole commands
 def test_reports_and_compare_measure(tmp_path, capsys):
     for seed in (0, 1):

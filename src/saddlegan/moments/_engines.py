@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -29,6 +30,24 @@ from saddlegan.errors import InputError, InputTypeError, MissingExtraError
 Totals = tuple[Tensor, ...]
 Progress = Callable[[str, int, int], None]
 SAVE_SECONDS = 5.0
+WORTH = 4  # rows of a Dask task per column: its totals are d x d however few they are
+TASK_ROWS = 1 << 10  # and no fewer than these
+TASKS_JOINED = 4  # totals that one task adds up
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunks:
+    """Rows that Dask tasks read.
+
+    Attributes:
+        read: one chunk to rows (m, d), as the serial engine sees them; picklable.
+        chunks: what `read` takes: Dask tasks that give arrays, whose size a scheduler can see, or plain values.
+        rows: of each.
+    """
+
+    read: Callable[[Any], Tensor]
+    chunks: list[Any]
+    rows: list[int]
 
 
 class AbstractBlocks(abc.ABC):
@@ -45,11 +64,11 @@ class AbstractBlocks(abc.ABC):
         """Yield every parts-th block (m, d) of the rows start to stop, beginning with block `part`."""
 
     @abc.abstractmethod
-    def delayed(self, start: int, stop: int) -> list[Any]:
-        """Return Dask tasks that read these rows, one per chunk.
+    def delayed(self, start: int, stop: int) -> Chunks:
+        """Return these rows as chunks for Dask tasks.
 
         Raises:
-            InputTypeError: the rows are not a dask.array.
+            InputTypeError: workers cannot reach the rows.
         """
 
     @abc.abstractmethod
@@ -151,30 +170,57 @@ class Distributed(AbstractEngine):
 
 @dataclasses.dataclass(frozen=True)
 class Dask(AbstractEngine):
-    """One task per chunk of a dask.array, on whatever scheduler is current (a `distributed.Client`, threads, ...)."""
+    """Chunks of a dask.array or of a memory map, on whatever scheduler is current (a `distributed.Client`, threads).
+
+    A task's totals are d x d however few its rows are, so small chunks are summed together, one after the other, and
+    totals are joined in a tree. They travel as arrays, whose size the scheduler knows when it places a task.
+    """
 
     def sum(self, blocks: AbstractBlocks, kernel: AbstractKernel, start: int, stop: int) -> Totals:
         try:
             dask: Any = importlib.import_module("dask")
         except ImportError as error:
             raise MissingExtraError("dask", "dask") from error
-        shared = dask.delayed(kernel, pure=True, traverse=False)
-        level: list[Any] = [dask.delayed(_sum_chunk)(shared, chunk) for chunk in blocks.delayed(start, stop)]
-        while len(level) > 1:  # pairwise, so that no worker holds more than a few totals
-            level = [dask.delayed(_joined)(*level[i : i + 2]) for i in range(0, len(level), 2)]
-        return tuple(total.clone() for total in dask.compute(level[0])[0])
+        found = blocks.delayed(start, stop)
+        shared = dask.delayed((kernel, found.read), traverse=False)
+        least = max(TASK_ROWS, WORTH * blocks.shape[1])
+        level: list[Any] = [
+            dask.delayed(_sum_chunks)(shared, *group) for group in _grouped(found.chunks, found.rows, least)
+        ]
+        while len(level) > 1:
+            level = [dask.delayed(_joined)(*level[i : i + TASKS_JOINED]) for i in range(0, len(level), TASKS_JOINED)]
+        return tuple(torch.from_numpy(np.array(total)) for total in dask.compute(level[0])[0])
 
 
-def _sum_chunk(kernel: AbstractKernel, chunk: Tensor) -> Totals:
+def _grouped(chunks: list[Any], rows: list[int], least: int) -> list[list[Any]]:
+    """Neighbouring chunks of at least so many rows together; a last group of fewer joins the one before."""
+    groups: list[list[Any]] = [[]]
+    have = 0
+    for chunk, size in zip(chunks, rows, strict=True):
+        if have >= least:
+            groups.append([])
+            have = 0
+        groups[-1].append(chunk)
+        have += size
+    if len(groups) > 1 and have < least:
+        last = groups.pop()
+        groups[-1] += last
+    return groups
+
+
+def _sum_chunks(shared: tuple[AbstractKernel, Callable[[Any], Tensor]], *chunks: Any) -> tuple[np.ndarray, ...]:
+    kernel, read = shared
     totals = kernel.start()
-    kernel.add(totals, chunk)
-    return totals
+    for chunk in chunks:
+        kernel.add(totals, read(chunk))
+    return tuple(total.numpy() for total in totals)
 
 
-def _joined(first: Totals, *rest: Totals) -> Totals:
-    totals = tuple(total.clone() for total in first)
-    for other in rest:
-        _fold(totals, other)
+def _joined(*parts: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    totals = tuple(np.array(total) for total in parts[0])  # a task's result is not its own to change
+    for other in parts[1:]:
+        for total, addend in zip(totals, other, strict=True):
+            total += addend
     return totals
 
 

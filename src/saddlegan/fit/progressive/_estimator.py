@@ -45,7 +45,7 @@ class ProCoGAN(Savable, BaseEstimator):
         n_components: k_r of each resolution; at most as many as there are pixels are used.
         random_state: seed of `sample` and `traverse` where they are given none; the fit itself draws nothing.
         engine: where sums over images are computed: "serial", "threads", "distributed" (under torchrun), "dask" (X a
-            dask.array).
+            dask.array, or a memory map of a file that every worker can open).
         tolerance: above 4096 numbers per image eigenpairs are iterated until each residual is below this times
             lambda_1; below, they are exact.
         checkpoint: folder for the sums of finished passes: a killed `fit` called again goes on from there with the same

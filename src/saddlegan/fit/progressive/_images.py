@@ -6,6 +6,7 @@ import abc
 import dataclasses
 import hashlib
 import importlib
+import mmap
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from saddlegan.errors import InputError, InputTypeError, MissingExtraError
-from saddlegan.moments._engines import AbstractBlocks
+from saddlegan.moments._engines import AbstractBlocks, Chunks
 from saddlegan.moments._second_moment import as_tensor
 
 BLOCK_BYTES = 1 << 24  # a block as read; products widen it fourfold
@@ -99,11 +100,11 @@ class AbstractImages(abc.ABC):
         """Return the finest stored copy whose side is a multiple of `resolution` and that is cheapest to read."""
 
     @abc.abstractmethod
-    def delayed(self, start: int, stop: int) -> list[Any]:
-        """Return Dask tasks that give images start to stop, one per chunk.
+    def delayed(self, start: int, stop: int) -> Chunks:
+        """Return images start to stop as chunks for Dask tasks.
 
         Raises:
-            InputTypeError: not a dask.array.
+            InputTypeError: workers cannot reach them.
         """
 
     @abc.abstractmethod
@@ -162,17 +163,24 @@ class ArrayImages(AbstractImages):
     def level(self, resolution: int) -> AbstractImages:
         return self
 
-    def delayed(self, start: int, stop: int) -> list[Any]:
+    def delayed(self, start: int, stop: int) -> Chunks:
         try:
             dask: Any = importlib.import_module("dask")
         except ImportError as error:
             raise MissingExtraError("dask", "dask") from error
-        if not dask.is_dask_collection(self._array):
+        if dask.is_dask_collection(self._array):
+            whole = self._array.rechunk(dict.fromkeys(range(1, self._array.ndim), -1))[start:stop]
+            return Chunks(self._tensor, list(whole.to_delayed().ravel()), [int(size) for size in whole.chunks[0]])
+        place = _place(self._array)
+        if place is None:
             raise InputTypeError(
-                f'`engine`="dask" needs a dask.array, got {type(self._array).__name__}; dask.array.from_array makes one'
+                f'`engine`="dask" needs a dask.array or a memory map that every worker can open, got '
+                f"{type(self._array).__name__}; dask.array.from_array or numpy.load(..., mmap_mode='r') makes one"
             )
-        whole = self._array.rechunk(dict.fromkeys(range(1, self._array.ndim), -1))
-        return [dask.delayed(self._tensor)(chunk) for chunk in whole[start:stop].to_delayed().ravel()]
+        step = self.block_rows()
+        ranges = [(low, min(low + step, stop)) for low in range(start, stop, step)]
+        read = _Mapped(*place, self._array.dtype, self._array.shape, self._tensor)
+        return Chunks(read, ranges, [high - low for low, high in ranges])
 
     def __getstate__(self) -> dict[str, Any]:
         # Dask workers need the way to read a chunk, not the chunks
@@ -183,6 +191,34 @@ class ArrayImages(AbstractImages):
         edges = [next(self.blocks(i, i + 1, 0, 1)) for i in (0, n // 2, n - 1)]
         digest = hashlib.sha256(b"".join(edge.cpu().contiguous().numpy().tobytes() for edge in edges))
         return f"{self.shape} {self.dtype} {digest.hexdigest()}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mapped:
+    """Reads rows of an array in a file, on whatever machine it is called."""
+
+    path: str
+    offset: int
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    tensor: Callable[[Any], Tensor]
+
+    def __call__(self, rows: tuple[int, int]) -> Tensor:
+        array = np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+        return self.tensor(array[slice(*rows)])
+
+
+def _place(array: Any) -> tuple[str, int] | None:
+    """The file of a memory map and where in it the array begins, which a slice of a map does not say itself."""
+    if not isinstance(array, np.memmap) or array.filename is None or array.mode not in ("r", "r+", "w+"):
+        return None
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if not isinstance(owner, mmap.mmap) or not array.flags.c_contiguous:
+        return None
+    start = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
+    return str(array.filename), start + array.ctypes.data - np.frombuffer(owner, np.uint8).ctypes.data
 
 
 class ImageBatches(AbstractImages):
@@ -234,8 +270,8 @@ class ImageBatches(AbstractImages):
     def level(self, resolution: int) -> AbstractImages:
         return self
 
-    def delayed(self, start: int, stop: int) -> list[Any]:
-        raise InputTypeError('`engine`="dask" needs a dask.array, got a generator of batches')
+    def delayed(self, start: int, stop: int) -> Chunks:
+        raise InputTypeError('`engine`="dask" needs a dask.array or a memory map, got a generator of batches')
 
     def fingerprint(self) -> str:
         first = next(self.blocks(0, 1, 0, 1))
@@ -267,11 +303,9 @@ class ImageBlocks(AbstractBlocks):
         reduce = _Reduce(self.resolution)
         return (reduce(images) for images in self.images.blocks(start, stop, part, parts))
 
-    def delayed(self, start: int, stop: int) -> list[Any]:
-        chunks = self.images.delayed(start, stop)
-        dask: Any = importlib.import_module("dask")
-        reduce = dask.delayed(_Reduce(self.resolution), traverse=False)
-        return [reduce(chunk) for chunk in chunks]
+    def delayed(self, start: int, stop: int) -> Chunks:
+        found = self.images.delayed(start, stop)
+        return dataclasses.replace(found, read=_Read(found.read, _Reduce(self.resolution)))
 
     def fingerprint(self) -> str:
         return f"{self.images.fingerprint()} at {self.resolution}"
@@ -283,6 +317,15 @@ class _Reduce:
 
     def __call__(self, images: Tensor) -> Tensor:
         return block_mean(images, self.resolution).reshape(len(images), -1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Read:
+    images: Callable[[Any], Tensor]
+    reduce: _Reduce
+
+    def __call__(self, chunk: Any) -> Tensor:
+        return self.reduce(self.images(chunk))
 
 
 def read_images(X: Any) -> AbstractImages:

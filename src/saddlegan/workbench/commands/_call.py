@@ -16,7 +16,7 @@ from saddlegan.workbench.commands import _generated
 from saddlegan.workbench.terminal import console
 
 # they say how a command runs and not what it makes
-UNSAID = frozenset({"as_json", "overwrite", "resume", "at"})
+UNSAID = frozenset({"as_json", "overwrite", "resume", "at", "engine", "scheduler"})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -286,6 +286,17 @@ def check_objective(objective: str) -> None:
         raise InputError(f"`objective` must be one of {', '.join(known)}, got {objective!r}")
 
 
+def check_features(features: str) -> None:
+    """Refuse a word for what distances look at that is neither known nor a file, before anything slow is imported.
+
+    Raises:
+        InputError: neither.
+    """
+    known = reading.words("saddlegan.workbench.report.quality", "FEATURES")
+    if features not in known and not Path(features).is_file():
+        raise InputError(f"`features` must be one of {', '.join(known)}, or a TorchScript file; got {features!r}")
+
+
 def check_source(source: str, *, name: str = "source") -> None:
     """Refuse data that are neither built in nor there, before anything slow is imported.
 

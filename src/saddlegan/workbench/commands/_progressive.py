@@ -21,6 +21,7 @@ def fit_progressive(
     crop: tuple[int, int, int] | None,
     cache: Path | None,
     engine: str,
+    scheduler: str | None,
     image_shape: tuple[int, ...] | None,
     labels: str | None,
     out: Path,
@@ -45,6 +46,7 @@ def fit_progressive(
         image_shape=image_shape,
         engine=engine,
         labels=labels,
+        scheduler=scheduler,
     )
     started = time.perf_counter()
     with contextlib.ExitStack() as stack:

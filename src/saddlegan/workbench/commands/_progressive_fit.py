@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import importlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.torch import save
 
-from saddlegan.errors import InputError
+from saddlegan.errors import InputError, MissingExtraError
 from saddlegan.fit import AbstractImages, ByClass, ProCoGAN
 from saddlegan.fit.progressive._images import ArrayImages
 from saddlegan.results import as_dict
@@ -30,6 +32,7 @@ from saddlegan.workbench.training.place import HERE, Place
 RESOLUTIONS = (4, 8, 16, 32)
 COMPONENTS = (20, 30, 40, 100)  # the paper's; later stages keep the last number
 COARSEST = 4
+PATIENCE = 10.0  # seconds for a scheduler to answer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Plan:
         image_shape: for files of flat rows.
         engine: where sums are computed.
         labels: where labels come from if there is to be one model for each, "" for the source's own; else None.
+        scheduler: address of Dask's, for that engine.
     """
 
     options: Mapping[str, Any]
@@ -54,6 +58,7 @@ class Plan:
     image_shape: tuple[int, ...] | None
     engine: str
     labels: str | None = None
+    scheduler: str | None = None
 
 
 def fit(
@@ -80,7 +85,7 @@ def fit(
     if here.first:
         runs.check_destination(out, overwrite=overwrite)
     started = time.perf_counter()
-    with progress() as show:
+    with _connected(plan.scheduler), progress() as show:
         with here.one_after_another():
             images, data = _read(source, plan, seed=seed, show=show)
         console.notes(data.notes)
@@ -129,6 +134,29 @@ def _fill(run: Run, model: ProCoGAN, channels: int, seconds: dict[str, float]) -
     tensors = {f"factor.{stage.resolution}": stage.factor.float().contiguous() for stage in model.stages_}
     tensors |= {f"mean.{stage.resolution}": stage.mean.float().contiguous() for stage in model.stages_}
     run.write_bytes(explorer.STAGES_FILE, save(tensors))
+
+
+@contextlib.contextmanager
+def _connected(scheduler: str | None) -> Iterator[None]:
+    """Let Dask's scheduler at an address be the current one.
+
+    Raises:
+        MissingExtraError: distributed is not installed.
+        InputError: nobody answers there.
+    """
+    if scheduler is None:
+        yield
+        return
+    try:
+        distributed: Any = importlib.import_module("distributed")
+    except ImportError as error:
+        raise MissingExtraError("distributed", "dask") from error
+    try:
+        client = distributed.Client(scheduler, timeout=PATIENCE)
+    except (OSError, ValueError) as error:  # what it raises for no answer, and for what is no address
+        raise InputError(f"`scheduler`: nobody answers as a Dask scheduler at {scheduler}: {error}") from error
+    with client:
+        yield
 
 
 def _read(source: str, plan: Plan, *, seed: int, show: Any) -> tuple[AbstractImages, Data]:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 MAX_FEATURES = 20_000  # beyond that the features' k x k moment fills the memory
 PROGRESSIVE = "progressive"
-ENGINES = ("serial", "threads", "distributed")
+ENGINES = ("serial", "threads", "distributed", "dask")
 
-DISTRIBUTED = ENGINES[-1]
+DISTRIBUTED = "distributed"
 
 # what the command line says in words of its own: --features, --seed, --cache, --engine and the progress bar
 OWN = ("features", "random_state", "checkpoint", "progress", "engine")
@@ -68,6 +68,10 @@ def fit(
             show_default=False,
         ),
     ] = "serial",
+    scheduler: Annotated[
+        str | None,
+        typer.Option("--scheduler", help="With --engine dask: its address; every worker must see the same files."),
+    ] = None,
     header: options.HeaderOption = "auto",
     index: options.IndexOption = "auto",
     sep: options.SepOption = None,
@@ -99,6 +103,8 @@ def fit(
             raise InputError(f"`{name}` must be a number for --model {model}, got {chosen[name]!r}")
     if "features" not in known and features != "none":
         raise InputError("`features` belongs to the quadratic model")
+    if (engine == "dask") != (scheduler is not None):
+        raise InputError("`--engine dask` and `--scheduler ADDRESS` belong together, such as tcp://10.0.0.1:8786")
     shape = options.parse_image_shape(image_shape)
     table = options.table_options(header, index, sep, decimal, na, columns, drop, one_hot, standardise)
     kind = parse_features(features)
@@ -121,6 +127,7 @@ def fit(
             crop=box,
             cache=cache,
             engine=engine,
+            scheduler=scheduler,
             image_shape=shape,
             labels=said,
             out=out,

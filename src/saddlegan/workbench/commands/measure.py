@@ -28,6 +28,7 @@ def measure(
 ) -> Outcome:
     """Measure the samples of RUN or FILE against DATA."""
     options.check_seed(seed)
+    options.check_features(features)
     shape = options.parse_image_shape(image_shape)
     is_run = (samples / "config.json").is_file()
     if against is None and not is_run:

@@ -21,7 +21,6 @@ import shutil
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +31,7 @@ from torch import Tensor
 from saddlegan.errors import DataError, InputError
 from saddlegan.fit import AbstractImages
 from saddlegan.fit.progressive._images import ArrayImages
+from saddlegan.moments._engines import Chunks
 from saddlegan.workbench import locks
 from saddlegan.workbench.data.decoding import Crop, Decoded, Recipe, decode, end_with_parent
 from saddlegan.workbench.data.images import (
@@ -158,8 +158,8 @@ class Pyramid(AbstractImages):
         """The stored copy at this resolution, or the finest."""
         return self._levels.get(resolution, self._finest)
 
-    def delayed(self, start: int, stop: int) -> list[Any]:
-        """Refuse: a memory map is not a dask.array."""
+    def delayed(self, start: int, stop: int) -> Chunks:
+        """Chunks of the finest images."""
         return self._finest.delayed(start, stop)
 
     def fingerprint(self) -> str:

@@ -69,8 +69,8 @@ class Data:
 
     @functools.cached_property
     def moments(self) -> tuple[np.ndarray, float]:
-        """Mean (d,) and overall standard deviation of the first 16,384 rows: what a training measures by."""
-        rows = np.asarray(self.X[:MOMENT_ROWS], dtype=np.float64)
+        """Mean (d,) and overall standard deviation of the first 16,384 rows, or fewer large ones."""
+        rows = np.asarray(self.X[: max(2, min(MOMENT_ROWS, CHECK_ELEMENTS // self.X.shape[1]))], dtype=np.float64)
         return rows.mean(0), float(np.sqrt(rows.var(0).sum())) or 1.0
 
 

@@ -141,6 +141,17 @@ def fields(module: str, name: str) -> list[Argument]:
     return made
 
 
+def words(module: str, name: str) -> tuple[str, ...]:
+    """The words of a constant that a module's source spells out.
+
+    Example:
+        >>> words("saddlegan.workbench.report.quality", "FEATURES")
+        ('auto', 'numbers', 'imagenet')
+    """
+    found = next(_constant(value) for word, value in map(_assigned, _tree(_path(module)).body) if word == name)
+    return tuple(map(str, found)) if isinstance(found, tuple) else ()
+
+
 def described(docstring: str, section: str) -> dict[str, str]:
     r"""What a Google-style docstring says of each name in one of its sections, each on one line.
 
