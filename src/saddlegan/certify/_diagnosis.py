@@ -15,7 +15,7 @@ import torch
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from saddlegan import checks
+from saddlegan import checks, files
 from saddlegan.batch import Rows, conditions, samples, take
 from saddlegan.certify.exact._judge import judge_exactly
 from saddlegan.certify.search._judge import prepare
@@ -113,7 +113,7 @@ class Diagnosis:
         head = "<!doctype html><html lang=en><meta charset=utf-8><title>Diagnosis</title>"
         style = "<style>body{font:16px/1.5 sans-serif;max-width:44em;margin:2em auto}td{padding:.1em 1em}</style>"
         title = html.escape(", ".join(self.faults) or "healthy")
-        pathlib.Path(path).write_text(f"{head}{style}<h1>{title}</h1>{self._repr_html_()}</html>", encoding="utf-8")
+        files.write(pathlib.Path(path), f"{head}{style}<h1>{title}</h1>{self._repr_html_()}</html>".encode())
 
 
 def diagnose(

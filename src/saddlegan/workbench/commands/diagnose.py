@@ -33,7 +33,7 @@ def diagnose(
             raise InputError(f"{out} exists; choose another name or pass --overwrite")
     own = options.check_pair(run, data)
     from saddlegan import certify
-    from saddlegan.workbench import saved
+    from saddlegan.workbench import files, saved
     from saddlegan.workbench.data import sources
     from saddlegan.workbench.report.sections import findings
     from saddlegan.workbench.runs import opened as runs
@@ -64,7 +64,8 @@ def diagnose(
         for sentence in found.sentences:
             console.say(sentence)
     if out is not None:
-        with options.written(out, ".html") as path:
+        with options.written(out, ".html") as path, files.named(path):
+            files.sweep(path)
             found.report(path)
     facts = {name: value for name, value in found.as_dict().items() if name != "certificates"}
     return Outcome({"of": run, **facts, **({} if out is None else {"report": str(out)})})
