@@ -202,6 +202,22 @@ def _blocks(rows: Rows, blocks: int, rows_in_groups: int) -> list[Rows]:
     return [part(rows, start, stop) for start, stop in itertools.pairwise(edges)]
 
 
+def _fitting(blocks: int, x: Rows, rows_in_groups: int) -> int:
+    """Two blocks at least, for a standard error, and two rows or groups in each."""
+    return min(blocks, max(2, count(x) // rows_in_groups // 2))
+
+
+def thinned(batch: Batch, most: int, *, rows_in_groups: int = 1) -> Batch:
+    """The first rows of each block of a sample, equally many, together about `most`: as many blocks as before."""
+    blocks = _fitting(BLOCKS, batch[0], rows_in_groups)
+    each = max(2, most // rows_in_groups // blocks) * rows_in_groups
+
+    def first(rows: Rows) -> Rows:
+        return join([part(block, 0, min(each, count(block))) for block in _blocks(rows, blocks, rows_in_groups)])
+
+    return first(batch[0]), first(batch[1])
+
+
 def block_values(
     value: Value, batch: Batch, *, blocks: int = BLOCKS, graph: bool = True, rows_in_groups: int = 1
 ) -> Tensor:
@@ -211,8 +227,7 @@ def block_values(
     `graph` the value is computed faster, but a penalty of the user's that differentiates would fail.
     """
     x, z = batch
-    # two blocks at least, for a standard error, and two rows or groups in each
-    blocks = min(blocks, max(2, count(x) // rows_in_groups // 2))
+    blocks = _fitting(blocks, x, rows_in_groups)
     values = []
     pieces = zip(_blocks(x, blocks, rows_in_groups), _blocks(z, blocks, rows_in_groups), strict=True)
     for index, (x_block, z_block) in enumerate(pieces):
