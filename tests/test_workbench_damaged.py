@@ -156,10 +156,15 @@ def alterations(data: st.DataObject, runs: Path, work: Path, commands: Collectio
     check(runs, work, kind, command, name, ("\n".join(lines) + "\n").encode())
 
 
-MANNERS: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
+# the same cases every time: a check must not fail by luck; other seeds and numbers are for whoever hunts faults
+MANNERS: dict[str, Any] = {
+    "derandomize": True,
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.function_scoped_fixture],
+}
 
 
-@settings(max_examples=15, derandomize=True, **MANNERS)
+@settings(max_examples=15, **MANNERS)
 @given(data=st.data())
 def test_altered_json_is_used_or_named(data: st.DataObject, runs: Path, tmp_path: Path) -> None:
     alterations(data, runs, tmp_path / "work")
@@ -233,7 +238,7 @@ def weights(data: st.DataObject, runs: Path, work: Path) -> None:
     check(runs, work, kind, command, name, damaged(data, (runs / kind / name).read_bytes()))
 
 
-@settings(max_examples=15, derandomize=True, **MANNERS)
+@settings(max_examples=15, **MANNERS)
 @given(data=st.data())
 def test_altered_weights_are_used_or_named(data: st.DataObject, runs: Path, tmp_path: Path) -> None:
     weights(data, runs, tmp_path / "work")
@@ -266,7 +271,7 @@ def files(data: st.DataObject, tables: Path, work: Path) -> None:
     judged("data", target)
 
 
-@settings(max_examples=100, derandomize=True, **MANNERS)
+@settings(max_examples=100, **MANNERS)
 @given(data=st.data())
 def test_altered_data_files_are_used_or_named(data: st.DataObject, tables: Path, tmp_path: Path) -> None:
     files(data, tables, tmp_path / "work")

@@ -112,6 +112,7 @@ def test_experiments_are_listed_and_foreign_folders_kept(tmp_path, capsys):
 FOUR_PARTS = """
 import os, signal, sys
 from pathlib import Path
+from saddlegan.workbench.reproductions import folder
 from saddlegan.workbench.reproductions.finding import Check, Experiment, Finding
 
 def run(work):

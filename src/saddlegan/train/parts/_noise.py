@@ -45,7 +45,8 @@ class InstanceNoise(nn.Module):
         self.D = D
         self.sd = checks.number("sd", sd)
         self.generators = generators
-        self.share = share
+        rank, size = share
+        self.share = (checks.count("share", rank, least=0), checks.count("share", size))
 
     def forward(self, x: Tensor, *conditions: Tensor) -> Tensor:
         """Return D of the blurred samples."""

@@ -51,7 +51,11 @@ def training(scene: Scene) -> Section | None:
     ]
     if options.get("certify_every"):
         parts.append(html.text(_judged_by(options)))
-    by_seed = {name: last[f"{name}_by_seed"] for name in names if f"{name}_by_seed" in last}
+    by_seed = {
+        name: [float(value) for value in last[f"{name}_by_seed"]]
+        for name in names
+        if isinstance(last.get(f"{name}_by_seed"), list)
+    }
     if by_seed:
         parts.append(html.text("Over the seeds, mean and standard deviation:"))
         parts.append(
@@ -148,9 +152,9 @@ def numeric_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for name, value in named if isinstance(value, (int, float))))
 
 
-def latest(rows: Sequence[Mapping[str, Any]], name: str) -> Any:
-    """The newest figure of that name."""
-    return next(row[name] for row in reversed(rows) if name in row)
+def latest(rows: Sequence[Mapping[str, Any]], name: str) -> float:
+    """The newest figure of that name; "nan" and "inf" stand for what JSON has no words for."""
+    return next(float(row[name]) for row in reversed(rows) if isinstance(row.get(name), (int, float, str)))
 
 
 def _judged_by(options: Mapping[str, Any]) -> str:
