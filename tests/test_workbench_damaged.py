@@ -170,8 +170,8 @@ def test_altered_json_is_used_or_named(data: st.DataObject, runs: Path, tmp_path
     alterations(data, runs, tmp_path / "work")
 
 
-@pytest.mark.slow  # hundreds of runs are opened
-@settings(max_examples=150, **MANNERS)
+@pytest.mark.slow  # many runs are opened
+@settings(max_examples=50, **MANNERS)
 @given(data=st.data())
 def test_altered_json_is_used_or_named_at_length(data: st.DataObject, runs: Path, tmp_path: Path) -> None:
     alterations(data, runs, tmp_path / "work", (*COMMANDS, *SLOWER))
@@ -244,8 +244,8 @@ def test_altered_weights_are_used_or_named(data: st.DataObject, runs: Path, tmp_
     weights(data, runs, tmp_path / "work")
 
 
-@pytest.mark.slow  # a hundred runs are opened
-@settings(max_examples=100, **MANNERS)
+@pytest.mark.slow  # many runs are opened
+@settings(max_examples=30, **MANNERS)
 @given(data=st.data())
 def test_altered_weights_are_used_or_named_at_length(data: st.DataObject, runs: Path, tmp_path: Path) -> None:
     weights(data, runs, tmp_path / "work")
@@ -277,8 +277,8 @@ def test_altered_data_files_are_used_or_named(data: st.DataObject, tables: Path,
     files(data, tables, tmp_path / "work")
 
 
-@pytest.mark.slow  # three thousand files are opened
-@settings(max_examples=3000, **MANNERS)
+@pytest.mark.slow  # hundreds of files are opened
+@settings(max_examples=300, **MANNERS)
 @given(data=st.data())
 def test_altered_data_files_are_used_or_named_at_length(data: st.DataObject, tables: Path, tmp_path: Path) -> None:
     files(data, tables, tmp_path / "work")
