@@ -16,6 +16,7 @@ import torch
 from games import MAKERS, Known, dirac, leader, pennies, solve_matrix
 from saddlegan import Certificate, certify
 from saddlegan.certify.exact._recognise import _KINDS, recognise
+from saddlegan.certify.search._judge import prepare
 from saddlegan.errors import BlindWarning, BudgetWarning
 
 SEEDS = 20
@@ -176,3 +177,26 @@ def test_too_few_starts_refute_nothing_at_a_finite_lambda(restarts: int) -> None
         warnings.simplefilter("ignore", BudgetWarning)
         warnings.simplefilter("ignore", BlindWarning)  # a pure strategy is a softmax without slope
         _check(known, certify.stackelberg(known.game, known.data, search=search, exact=False), 0.0)
+
+
+def test_a_search_that_loses_to_staying_put_has_not_settled(monkeypatch):
+    """Led astray to theta + 1 at lambda = 1 the leader gains (a - b^2 / (c + 1)) / 2 < 0; to stay gains 0 there."""
+    known = leader(1, moved=False)
+    found = prepare(
+        known.game, known.data, "data", search=certify.Search(steps=5, restarts=1), random_state=0, exact=True
+    ).arena()
+    sound = found.generator_on_proximal(lam=1.0, norm="parameters")
+    assert sound.settled
+    follow = found._follow
+
+    def astray(start, rate, **options):
+        reached, D = follow(start, rate, **options)
+        with torch.no_grad():
+            reached.player.theta.add_(1.0)
+        return reached, D
+
+    monkeypatch.setattr(found, "_follow", astray)
+    lost = found.generator_on_proximal(lam=1.0, norm="parameters")
+    assert not lost.settled
+    assert float(lost.gains.mean()) == pytest.approx(0.0, abs=1e-12)
+    assert torch.equal(lost.player.theta, known.game.G.theta)
