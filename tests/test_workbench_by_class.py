@@ -171,6 +171,33 @@ def test_folders_and_stages_class_by_class(tmp_path: Path, capsys):
     assert "belongs to --by-class" in capsys.readouterr().err
 
 
+def test_samples_of_all_labels_say_which_is_whose(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys):
+    """Oracle: two labels whose rows are one point each, so that the row says its label."""
+    pytest.importorskip("openpyxl")
+    monkeypatch.setattr("saddlegan.workbench.runs.folder.SAMPLE_ROWS", 16)  # several blocks
+    rows = np.where(np.arange(30) % 3 == 0, 5.0, -5.0)
+    rows[3:5] += 0.01  # no constant within a label
+    pd.DataFrame({"a": rows, "kind": np.where(rows > 0, "up", "down")}).to_csv(tmp_path / "d.csv", index=False)
+    words = ["fit", str(tmp_path / "d.csv"), "--by-class", "--labels", "kind", "--n-latent", "1"]
+    assert cli.run([*words, "--out", str(tmp_path / "run")]) == 0
+    draw = ["sample", str(tmp_path / "run"), "-n", "50", "--out"]
+    for ending, read in ((".csv", pd.read_csv), (".parquet", pd.read_parquet), (".xlsx", pd.read_excel)):
+        assert cli.run([*draw, str(tmp_path / f"s{ending}")]) == 0
+        made = read(tmp_path / f"s{ending}")
+        assert list(made.columns) == ["a", "kind"]
+        assert set(made["kind"]) == {"up", "down"}
+        assert ((made["a"] > 0) == (made["kind"] == "up")).all()
+    assert cli.run([*draw, str(tmp_path / "s.npz")]) == 0
+    again = sources.labelled(sources.load(tmp_path / "s.npz"), "")
+    assert again.labels is not None
+    np.testing.assert_array_equal(again.X[:, 0] > 0, again.labels == "up")
+    capsys.readouterr()
+    assert cli.run([*draw, str(tmp_path / "s.npy")]) == 0
+    assert ".npy keeps no labels" in capsys.readouterr().out
+    with pytest.raises(InputError, match="was not fitted class by class"):
+        next(classes.of_label(Run.open(tmp_path / "run"), "up").label_blocks(1, 0))
+
+
 @pytest.mark.slow  # runs whole commands
 def test_a_table_s_column_names_the_labels(tmp_path: Path):
     iris: Any = load_iris(as_frame=True)

@@ -304,7 +304,15 @@ def test_npz_keys(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="X and images, and any of them may be the data"):
         data.load(tmp_path / "c.npz")
     np.savez(tmp_path / "d.npz", X=X, labels=np.arange(len(X)))
-    assert data.load(tmp_path / "d.npz").notes == ("read the array 'X', left out 'labels'",)
+    (said,) = data.load(tmp_path / "d.npz").notes
+    assert said == "read the array 'X'; 'labels' holds the rows' labels, and is no column"
+    np.savez(tmp_path / "e.npz", X=X, kind=np.arange(len(X)), extra=X)
+    found = data.load(tmp_path / "e.npz")
+    assert found.notes == ("read the array 'X', left out 'kind', 'extra'",)
+    (said,) = data.labelled(found, "kind").notes
+    assert said == "read the array 'X'; 'kind' holds the rows' labels, and is no column; left out 'extra'"
+    np.savez(tmp_path / "f.npz", X=X, y=np.array([{}] * len(X)), allow_pickle=True)
+    assert data.load(tmp_path / "f.npz").notes == ("read the array 'X', left out 'y'",)
 
 
 FLOATS = np.array([[0.5, 1.25, -2.0], [3.5, 0.0, 1e-3], [7.25, 2.5, 4.0], [1.5, -1.0, 0.25]])

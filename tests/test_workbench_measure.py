@@ -56,6 +56,39 @@ def test_what_was_guessed_of_both_files_is_said(tmp_path, capsys):
     assert "separated by tabs" in said
 
 
+@pytest.mark.slow  # runs whole commands
+def test_tables_are_measured_in_the_columns_and_units_of_what_they_are_measured_against(tmp_path, capsys):
+    """Oracle: rows of one normal distribution, that of the thousands beside that of the thousandths."""
+    rng = np.random.default_rng(0)
+    for name, shift in (("real", 0.0), ("fresh", 0.0), ("shifted", 0.003)):
+        frame = pd.DataFrame({"large": 5e3 + 1e3 * rng.normal(size=300), "small": 1e-3 * rng.normal(size=300) + shift})
+        frame.assign(kind="a").to_csv(tmp_path / f"{name}.csv", index=False)
+    code, _, err = call(capsys, "measure", tmp_path / "fresh.csv", "--against", tmp_path / "real.csv")
+    assert (code, "--drop kind" in err) == (2, True)
+
+    def worse(*words):
+        code, out, err = call(capsys, "measure", *words, "--json")
+        assert code == 0, err
+        return {name for name, each in json.loads(out)["measures"].items() if each["above_floor"] > quality.SURE}
+
+    table = ("--against", tmp_path / "real.csv", "--drop", "kind")
+    assert worse(tmp_path / "shifted.csv", *table) == set()  # the large column is all that is seen
+    assert worse(tmp_path / "shifted.csv", *table, "--standardise") >= {"kernel", "sliced", "frechet"}
+    assert worse(tmp_path / "fresh.csv", *table, "--standardise") == set()
+    run = ("fit", tmp_path / "real.csv", "--drop", "kind", "--standardise", "--out", tmp_path / "run")
+    assert call(capsys, *run)[0] == 0
+    assert worse(tmp_path / "run", "--against", tmp_path / "fresh.csv") == set()  # drops what the run dropped
+    assert worse(tmp_path / "run", "--against", tmp_path / "shifted.csv") >= {"kernel", "sliced", "frechet"}
+    code, _, err = call(capsys, "measure", tmp_path / "run", "--drop", "large")
+    assert (code, "--drop` and the other options of tables belong to --against" in err) == (2, True)
+    pd.read_csv(tmp_path / "fresh.csv")[["small", "large"]].to_csv(tmp_path / "turned.csv", index=False)
+    code, _, err = call(
+        capsys, "measure", tmp_path / "run", "--against", tmp_path / "turned.csv", "--columns", "small,large"
+    )
+    assert code == 2
+    assert "'small' is not at the same place in both; choose the same ones in the same order with `--columns`" in err
+
+
 def test_a_file_alone_is_refused(files, capsys):
     code, _, err = call(capsys, "measure", files / "fresh.npy")
     assert code == 2

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from saddlegan.workbench.data.tables import TableOptions
 
 DataArgument = Annotated[
-    str, typer.Argument(metavar="DATA", help="Built-in name, folder of images, or .npy/.npz/.csv/.tsv/.parquet file.")
+    str,
+    typer.Argument(metavar="DATA", help="Built-in name, folder of images, or .npy/.npz/.csv/.tsv/.parquet/.xlsx file."),
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 PairArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or MODULE:FUNCTION that makes a Game.")]
@@ -240,7 +241,7 @@ def check_run(path: Path) -> None:
     read_config(path / "config.json")
 
 
-ENDINGS = (".png", ".npy", ".npz", ".csv", ".parquet")
+ENDINGS = (".png", ".npy", ".npz", ".csv", ".parquet", ".xlsx")
 STANDARD_OUTPUT = Path("-")
 
 

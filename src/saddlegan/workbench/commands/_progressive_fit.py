@@ -88,11 +88,11 @@ def fit(
     with _connected(plan.scheduler), progress() as show:
         with here.one_after_another():
             images, data = _read(source, plan, seed=seed, show=show)
+        if plan.labels is not None:
+            data = sources.labelled(data, plan.labels)
         console.notes(data.notes)
         read_seconds = time.perf_counter() - started
         resolutions = plan.options.get("resolutions") or _chain(images.shape[1])
-        if plan.labels is not None:
-            data = sources.labelled(data, plan.labels)
         rows = images.shape[0] if data.labels is None else int(np.unique(data.labels, return_counts=True)[1].min())
         components = plan.options.get("n_components") or _components(len(resolutions), rows)
         label = f"{images.fingerprint()} {resolutions} {components}"

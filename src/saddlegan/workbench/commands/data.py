@@ -30,7 +30,7 @@ def data(
     one_hot: options.OneHotOption = False,
     standardise: options.StandardiseOption = False,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Also write the first rows: .png, .npy, .npz, .csv or .parquet.")
+        Path | None, typer.Option("--out", help="Also write the first rows: .png, .npy, .npz, .csv, .parquet or .xlsx.")
     ] = None,
 ) -> Outcome:
     """List the built-in data, or describe DATA: shape, range, mean and spread."""
@@ -38,7 +38,7 @@ def data(
 
     if source is None:
         console.facts("Built-in data", [(name, entry.line) for name, entry in synthetic.SOURCES.items()])
-        console.say("or a path: a folder of images, a .npy, .npz, .csv or .parquet file")
+        console.say("or a path: a folder of images, a .npy, .npz, .csv, .tsv, .parquet or .xlsx file")
         return Outcome({"sources": {name: entry.line for name, entry in synthetic.SOURCES.items()}})
     options.check_seed(seed)
     shape = options.parse_image_shape(image_shape)

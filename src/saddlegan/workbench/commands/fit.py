@@ -154,14 +154,14 @@ def fit(
     data = sources.load(
         source, n_samples=n_samples, random_state=seed, skip_bad=skip_bad, image_shape=shape, table=table
     )
+    if said is not None:
+        data = sources.labelled(data, said)
     console.notes(data.notes)
     given = dict(chosen)
     if kind is not None:
         given["features"] = make_features(kind, n_latent=given.get("n_latent", known["n_latent"].default), seed=seed)
     if "random_state" in known:
         given["random_state"] = seed
-    if said is not None:
-        data = sources.labelled(data, said)
     with progress("steps") as show:
         if "progress" in known:
             given["progress"] = show

@@ -23,13 +23,26 @@ def measure(
         str, typer.Option("--features", help="What distances look at: auto, numbers, imagenet or a TorchScript file.")
     ] = "auto",
     image_shape: options.ImageShapeOption = None,
+    header: options.HeaderOption = "auto",
+    index: options.IndexOption = "auto",
+    sep: options.SepOption = None,
+    decimal: options.DecimalOption = None,
+    na: options.NaOption = None,
+    columns: options.ColumnsOption = None,
+    drop: options.DropOption = None,
+    one_hot: options.OneHotOption = False,
+    standardise: options.StandardiseOption = False,
     seed: options.SeedOption = 0,
     import_: options.ImportOption = None,
 ) -> Outcome:
-    """Measure the samples of RUN or FILE against DATA."""
+    """Measure the samples of RUN or FILE against DATA.
+
+    Options of tables hold for both files. What is measured against a RUN is read in the run's own columns and units.
+    """
     options.check_seed(seed)
     options.check_features(features)
     shape = options.parse_image_shape(image_shape)
+    table = options.table_options(header, index, sep, decimal, na, columns, drop, one_hot, standardise)
     is_run = (samples / "config.json").is_file()
     if against is None and not is_run:
         raise InputError(f"`--against` must name the data, as {samples} is not a run folder")
@@ -49,10 +62,16 @@ def measure(
         raise InputError(f"`n` must be at least {quality.LEAST}, got {n}")
     if is_run:
         run = Run.open(samples)
+        if against is None and table != type(table)():
+            raise InputError(
+                f"`columns`, `drop` and the other options of tables belong to --against; {samples} has its own"
+            )
         rows = run.sample(n, seed)
-        data = data_of(run) if against is None else sources.load(against, image_shape=shape)
+        spec = run.config.data
+        data = data_of(run) if against is None else sources.load_like(against, spec, image_shape=shape, table=table)
     else:
-        made, data = sources.load(str(samples)), sources.load(str(against), image_shape=shape)
+        data = sources.load(str(against), image_shape=shape, table=table if Path(str(against)).is_file() else None)
+        made = sources.load_like(str(samples), data.spec, image_shape=None, table=table)
         rows = made.X
         console.notes(made.notes)
     if against is not None:

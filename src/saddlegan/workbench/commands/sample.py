@@ -10,13 +10,16 @@ import typer
 from saddlegan.errors import InputError
 from saddlegan.workbench.commands import _options as options
 from saddlegan.workbench.commands._call import Outcome
+from saddlegan.workbench.terminal import console
 
 
 def sample(
     run: options.RunArgument,
     out: Annotated[
         Path,
-        typer.Option("--out", help="File to make: .png, .npy, .npz, .csv or .parquet; - for CSV on standard output."),
+        typer.Option(
+            "--out", help="File to make: .png, .npy, .npz, .csv, .parquet or .xlsx; - for CSV on standard output."
+        ),
     ],
     n: Annotated[int, typer.Option("-n", min=1, help="Number of samples.")] = 2500,
     label: Annotated[
@@ -39,8 +42,14 @@ def sample(
 
     import_modules(import_ or [])
     opened = runs.Run.open(run)
+    labels = None
     if label is not None:
         opened = classes.of_label(opened, label)
+    elif classes.read_labels(opened):
+        if out.suffix.lower() in export.UNLABELLED:
+            console.say(f"{out.suffix} keeps no labels; .npz, .csv, .parquet and .xlsx do")
+        else:
+            labels = export.Labels(classes.column_name(opened), classes.sampled(opened, n, seed))
     with options.written(out, ".csv") as path:
-        export.write_blocks(opened.sample_blocks(n, seed), n, path, opened.config.data)
+        export.write_blocks(opened.sample_blocks(n, seed), n, path, opened.config.data, labels)
     return Outcome({"file": str(out), "n": n, "seed": seed, "label": label})

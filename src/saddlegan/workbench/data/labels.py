@@ -49,7 +49,7 @@ def of_pictures(folder: Path, names: Sequence[str], said: str) -> np.ndarray:
                 f"`labels` is missing: the pictures of {folder} do not lie in sub-folders that could name them; "
                 "give a list, FILE or FILE:COLUMN"
             )
-        return _typed(found)
+        return typed(found)
     path, column = file_and_column(said)
     header, rows = _cells(path)
     known = {name: name for name in (Path(each).as_posix() for each in names)}
@@ -69,7 +69,7 @@ def of_pictures(folder: Path, names: Sequence[str], said: str) -> np.ndarray:
     missing = [name for name in names if Path(name).as_posix() not in labels]
     if missing:
         raise DataError(f"{path} has no line for {missing[0]}, and {len(missing)} pictures lack one in all")
-    return _typed([labels[Path(name).as_posix()] for name in names])
+    return typed([labels[Path(name).as_posix()] for name in names])
 
 
 def of_rows(n: int, said: str) -> np.ndarray:
@@ -95,7 +95,7 @@ def of_rows(n: int, said: str) -> np.ndarray:
         if header is None and len(rows) == n + 1:
             header, rows = rows[0], rows[1:]
         place = _place(header, len(rows[0]) if rows else 0, column, path, first=0)
-        found = _typed([row[place] for row in rows])
+        found = typed([row[place] for row in rows])
     if len(found) != n:
         raise DataError(f"{path} holds {len(found)} labels for {n} rows")
     return found
@@ -144,7 +144,7 @@ def _place(header: Sequence[str] | None, width: int, column: str | None, path: P
     return names.index(column, first)
 
 
-def _typed(words: Sequence[str]) -> np.ndarray:
+def typed(words: Sequence[str]) -> np.ndarray:
     """Whole numbers as numbers, so that they sort as such; words as they are."""
     if all(re.fullmatch(r"[+-]?\d{1,18}", word) for word in words):
         return np.array([int(word) for word in words], dtype=np.int64)
@@ -163,4 +163,4 @@ def from_column(values: Sequence[object] | np.ndarray, name: str, path: Path) ->
             raise DataError(f"{path}: column {name!r} has no label in row {row} (counted from 0)")
         whole = isinstance(value, (float, np.floating)) and float(value).is_integer()
         words.append(str(int(value)) if whole else str(value))  # type: ignore[call-overload]
-    return _typed(words)
+    return typed(words)

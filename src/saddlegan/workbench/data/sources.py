@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from saddlegan.workbench.data.pyramid import Pyramid
     from saddlegan.workbench.terminal.progress import Progress
 
-LABELS = ("labels", "y", "target")  # what a .npz may call them
 MOMENT_ROWS = 1 << 14
 CHECK_ELEMENTS = 1 << 22  # elements looked at together when NaN is searched, so that memmaps stay on disk
 
@@ -154,11 +153,10 @@ def labels(source: str | Path, *names: str) -> np.ndarray | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as archive:
-            key = next((key for key in names or LABELS if key in archive), None)
-            found = None if key is None else np.asarray(archive[key])
-    except ARRAY_FAULTS:  # an array of objects is never unpickled
+            key = tables.label_key(archive, *names)
+            return None if key is None else np.asarray(archive[key])
+    except ARRAY_FAULTS:
         return None
-    return found if found is not None and found.ndim == 1 else None
 
 
 def labels_of(data: Data) -> np.ndarray | None:
@@ -206,6 +204,8 @@ def labelled(data: Data, said: str) -> Data:
             where = f"holds no array {said!r} of labels" if said else "has no labels of its own"
             raise InputError(f"`labels` is missing: {source} {where}; name a file with one line per row, or a column")
         found = own
+        if said:  # not by a name of `tables.LABEL_KEYS`, which reading has found and named
+            data = dataclasses.replace(data, notes=_with_labels(source, said))
     if len(found) != len(data.X):
         raise DataError(f"{source} has {len(data.X)} rows and {len(found)} labels")
     kept = said
@@ -213,6 +213,13 @@ def labelled(data: Data, said: str) -> Data:
         path, column = reading.file_and_column(said)
         kept = f"{path.resolve()}:{column}" if column else str(path.resolve())  # a run may be read from anywhere
     return dataclasses.replace(data, labels=found, spec=data.spec.model_copy(update={"labels": kept}))
+
+
+def _with_labels(source: str, key: str) -> tuple[str, ...]:
+    """What is said of an archive whose labels were named."""
+    with np.load(source, allow_pickle=False) as archive:
+        rows = next((name for name in tables.PREFERRED_KEYS if name in archive), "")
+        return tables.of_archive(list(archive.keys()), rows, key)
 
 
 def of_label(data: Data, label: object) -> Data:
@@ -266,6 +273,42 @@ def load_spec(spec: DataSpec) -> Data:
     if data.spec.shape != spec.shape:
         raise DataError(f"{spec.source} has changed: shape {data.spec.shape} now, {spec.shape} when the run was made")
     return data
+
+
+def load_like(source: str, spec: DataSpec, *, image_shape: tuple[int, ...] | None, table: TableOptions) -> Data:
+    """Other data in the columns and units of data that are known, so that one can be measured against the other.
+
+    Args:
+        source: as for `load`.
+        spec: of what is known. A file of columns is standardised by its means and standard deviations.
+        image_shape: of the rows of a file that does not say so itself.
+        table: which columns are meant and how to read them; those of `spec` where it says nothing.
+
+    Raises:
+        DataError: as for `load`, or the columns are others than those of `spec`.
+        InputError: as for `load`.
+    """
+    if not Path(source).is_file():
+        table = TableOptions()
+    elif table == TableOptions():
+        table = spec.table.model_copy(update={name: getattr(TableOptions(), name) for name in tables.LAYOUT})
+    data = load(source, image_shape=image_shape, table=table.model_copy(update={"standardise": False}))
+    here, there = data.spec.columns, spec.columns
+    if here is not None and there is not None and here != there:
+        odd = next((name for name, other in zip(here, there, strict=False) if name != other), (*here, *there)[-1])
+        raise DataError(
+            f"{source} has the columns {_listed(here)} and {Path(spec.source).name} {_listed(there)}: {odd!r} is not "
+            "at the same place in both; choose the same ones in the same order with `columns`"
+        )
+    if spec.units is None or data.X.shape[1] != len(spec.units):
+        return data
+    mean, sd = np.asarray(spec.units, dtype=np.float64).T
+    X = (np.asarray(data.X, dtype=np.float64) - mean) / sd
+    return dataclasses.replace(data, X=X, spec=data.spec.model_copy(update={"units": spec.units}))
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:6]) + (" ..." if len(names) > 6 else "")
 
 
 def load_pictures(

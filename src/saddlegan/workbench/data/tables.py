@@ -25,6 +25,7 @@ from saddlegan.workbench.data.labels import from_column
 from saddlegan.workbench.files import ARRAY_FAULTS
 
 PREFERRED_KEYS = ("X", "images", "data", "x", "arr_0")
+LABEL_KEYS = ("labels", "y", "target")  # what a .npz may call the labels of its rows
 SAMPLE_LINES = 200  # of a text file, from which its layout is found out
 COMMENT = "#"
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -164,10 +165,36 @@ def _npz(path: Path, options: TableOptions) -> Table:
                 f"{path} holds {' and '.join(chosen)}, and any of them may be the data; save the one that is meant "
                 "in a file of its own"
             )
-        others = [key for key in keys if key != chosen[0]]
-        notes = (f"read the array {chosen[0]!r}, left out {', '.join(map(repr, others))}",) if others else ()
+        own = label_key(archive)
+        notes = of_archive(keys, chosen[0], own)
         _check_size(archive.zip, chosen[0], path)
         return _chosen(Table(archive[chosen[0]], notes=notes), options, path)
+
+
+def label_key(archive: Any, *names: str) -> str | None:
+    """Name of the array (n,) that holds an archive's labels: the first of `names`, else of `LABEL_KEYS`; or None."""
+    for key in names or LABEL_KEYS:
+        try:
+            if key in archive and archive[key].ndim == 1:
+                return key
+        except ARRAY_FAULTS:  # an array of objects is never unpickled
+            continue
+    return None
+
+
+def of_archive(keys: Sequence[str], rows: str, labels: str | None) -> tuple[str, ...]:
+    """What is said of an archive that holds more than its rows.
+
+    Args:
+        keys: names of its arrays.
+        rows: the one that holds the rows.
+        labels: the one that holds their labels, or None.
+    """
+    others = [key for key in keys if key not in (rows, labels)]
+    if labels is not None and labels != rows:
+        left = f"; left out {', '.join(map(repr, others))}" if others else ""
+        return (f"read the array {rows!r}; {labels!r} holds the rows' labels, and is no column{left}",)
+    return (f"read the array {rows!r}, left out {', '.join(map(repr, others))}",) if others else ()
 
 
 def _check_size(archive: zipfile.ZipFile, key: str, path: Path) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
 
 from saddlegan import checks
 from saddlegan.errors import InputError, RunError
 from saddlegan.results import Solution, from_dict
+from saddlegan.workbench.data.labels import typed
 from saddlegan.workbench.runs.certificate import NAME, read
 from saddlegan.workbench.runs.folder import LABELS as FOLDER
 from saddlegan.workbench.runs.folder import Run
@@ -79,3 +83,27 @@ def of_label(run: Run, label: str) -> Run:
         listed = f"{', '.join(each.name for each in found[:SHOWN])}{' ...' if len(found) > SHOWN else ''}"
         raise InputError(f"`label` must be one of {listed}; got {label!r}")
     return Run.open(run.path / FOLDER / entry.folder)
+
+
+def column_name(run: Run) -> str:
+    """What the labels' column is called beside those of the rows: as in the data, else "label"."""
+    said = run.config.data.labels or ""
+    path, mark, column = said.rpartition(":")
+    if Path(said).is_absolute():  # FILE, or FILE:COLUMN
+        said = column if mark and Path(path).is_absolute() else ""
+    name = said or "label"
+    while name in run.config.data.names():
+        name += "_"
+    return name
+
+
+def sampled(run: Run, n: int, seed: int) -> Iterator[np.ndarray]:
+    """The labels (m,) of each block of `run.sample_blocks(n, seed)`, of a run that was fitted class by class.
+
+    Raises:
+        InputError: it was not.
+        RunError: it is damaged.
+    """
+    own = typed([label.name for label in read_labels(run)])
+    for places in run.label_blocks(n, seed):
+        yield own[places]

@@ -23,9 +23,10 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from pydantic import Field, TypeAdapter
-from torch import nn
+from torch import Tensor, nn
 
 from saddlegan.errors import InputError, RunError
+from saddlegan.networks import MixtureGenerator
 from saddlegan.results import plain
 from saddlegan.workbench import files, locks
 from saddlegan.workbench.files import LOCK, named, write_atomic
@@ -181,19 +182,10 @@ class Run:
             InputError: `n` is not positive.
             RunError: the generator cannot be loaded, or does not make finite samples of the data's length.
         """
-        if n < 1:
-            raise InputError(f"`n` must be at least 1, got {n}")
-        G = self.load_generator()
-        state = (t for t in (*G.parameters(), *G.buffers()) if t.is_floating_point())
-        dtype = next((t.dtype for t in state), torch.float32)
-        generator, d = torch.Generator().manual_seed(seed), self.config.data.shape[1]
+        G, d = self.load_generator(), self.config.data.shape[1]
         image_shape = self.config.data.image_shape
-        done = 0
-        while done < n:
-            # no last block of a few: Gaussians drawn by blocks are those drawn at once, but for very short ones
-            size = n - done if n - done < 2 * SAMPLE_ROWS else SAMPLE_ROWS
+        for z in self._latent_blocks(G, n, seed):
             try:
-                z = draw_latents(self.config.latent, size, generator, dtype)
                 with torch.no_grad():
                     rows = torch.cat([to_rows(G(block), image_shape) for block in z.split(SAMPLE_ROWS)])
             except (RuntimeError, IndexError, MemoryError) as error:
@@ -206,6 +198,39 @@ class Run:
             if not bool(rows.isfinite().all()):
                 raise RunError(f"the generator of {self.path} makes samples that are NaN or infinite; train it again")
             yield rows.numpy()
+
+    def label_blocks(self, n: int, seed: int) -> Iterator[np.ndarray]:
+        """Place of each sample's label, (m,) for every block of `sample_blocks`; of a run fitted class by class.
+
+        Args:
+            n: number of samples.
+            seed: that of the samples.
+
+        Raises:
+            InputError: `n` is not positive, or the run was not fitted class by class.
+            RunError: the generator cannot be loaded.
+        """
+        G = self.load_generator()
+        if not isinstance(G, MixtureGenerator):
+            raise InputError(f"{self.path} was not fitted class by class: its samples have no labels")
+        for z in self._latent_blocks(G, n, seed):
+            yield G.labels(z).numpy()
+
+    def _latent_blocks(self, G: nn.Module, n: int, seed: int) -> Iterator[Tensor]:
+        """The latents (m, k) of every block of samples."""
+        if n < 1:
+            raise InputError(f"`n` must be at least 1, got {n}")
+        state = (t for t in (*G.parameters(), *G.buffers()) if t.is_floating_point())
+        dtype = next((t.dtype for t in state), torch.float32)
+        generator, done = torch.Generator().manual_seed(seed), 0
+        while done < n:
+            # no last block of a few: Gaussians drawn by blocks are those drawn at once, but for very short ones
+            size = n - done if n - done < 2 * SAMPLE_ROWS else SAMPLE_ROWS
+            try:
+                z = draw_latents(self.config.latent, size, generator, dtype)
+            except (RuntimeError, IndexError, MemoryError) as error:
+                raise RunError(f"the generator of {self.path} cannot be run on its latents: {error}") from error
+            yield z
             done += size
 
     def save_generator(self, G: nn.Module) -> None:
