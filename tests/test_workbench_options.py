@@ -23,10 +23,11 @@ from saddlegan.workbench import cli
 from saddlegan.workbench.commands import _generated
 from saddlegan.workbench.commands._call import UNSAID
 from saddlegan.workbench.runs import folder as runs
-from saddlegan.workbench.terminal import messages, source
+from saddlegan.workbench.terminal import messages, numbers, source
 from saddlegan.workbench.training.recipe import Recipe, make_recipe
 
 MAKERS = ("fit", "train")
+ENDS = {"ge": "least", "gt": "above", "le": "most", "lt": "below"}
 
 
 # what is read without importing it
@@ -57,8 +58,8 @@ def test_the_recipe_read_from_the_source_is_the_imported_one() -> None:
     for name, field in Recipe.model_fields.items():
         assert found[name].default == field.default
         assert len(found[name].text.split()) >= 2, f"{name} has no words"
-        least = [bound.ge for bound in field.metadata if getattr(bound, "ge", None) is not None]
-        assert found[name].least == (least[0] if least else -np.inf)
+        stated = [(ENDS[end], getattr(bound, end)) for bound in field.metadata for end in ENDS if hasattr(bound, end)]
+        assert found[name].range == numbers.Range(**dict(stated))
 
 
 # the line to type again
@@ -183,6 +184,48 @@ def test_a_mistyped_word_is_answered_by_the_one_that_was_meant(
     complaint = capsys.readouterr().err
     assert meant in complaint
     assert complaint.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    {
+        "train ring --hold 2": "`--hold` must be a number from 0 to 1, got '2'; leave it out for what suits the data",
+        "train ring --set hold=2": "`--hold` must be a number from 0 to 1, got '2'; leave it out for 0.25",
+        "train ring --set hidden=8,x": "`--hidden` must be whole numbers with commas between, got '8,x'",
+        "train ring --set persistent=maybe": "`--persistent` must be true or false, got 'maybe'; leave it out for true",
+        "train ring --hidden 0": "`--hidden` must be whole numbers of at least 1 with commas between, got '0'",
+        "train ring --beta1 1": "`--beta1` must be a number of at least 0 and below 1, got '1'",
+        "train ring --lr 0": "`--lr` must be a finite number above 0, got '0'",
+        "train ring --seeds 1001": "`--seeds` must be a whole number from 1 to 1000, got '1001'",
+        "train ring --seed -1": "`--seed` must be a whole number from 0 to 4294967295, got '-1'; leave it out for 0",
+        "train ring --set lr=1": "lr is no option of the recipe: must be one of rule, objective",
+        "fit ring --n-samples 1": "`--n-samples` must be a whole number of at least 2, got '1'; leave it out for",
+        "fit ring --header maybe": "`--header` must be one of auto, yes, no, got 'maybe'",
+        "sample RUN -n 0 --out a.csv": "`-n` must be a whole number of at least 1, got '0'; leave it out for 2,500",
+        "measure RUN -n 3": "`-n` must be a whole number of at least 24, got '3'; leave it out for 1,000",
+        "certify RUN --lam -1": "`--lam` must be a finite number of at least 0, got '-1'; leave it out for 0.1",
+        "certify RUN --batch-size 1": "`--batch-size` must be a whole number of at least 2, got '1'",
+        "reproduce wgan-line --seeds no": "`--seeds` must be a whole number of at least 1, got 'no'",
+        "fit": "`DATA` is missing; see saddlegan fit --help",
+        "fit ring more": "more: more words than fit takes; see saddlegan fit --help",
+        "fit ring --n-latents 2": "fit has no option --n-latents; did you mean --n-latent?",
+        "fit ring --frobnicate": "fit has no option --frobnicate; see saddlegan fit --help",
+        "sample RUN --out": "`--out` needs a value; see saddlegan sample --help",
+        "--nothing": "there is no option --nothing; there are: --version",
+    }.items(),
+)
+def test_a_line_that_cannot_be_read_is_answered_in_words_of_ours(
+    line: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(shlex.split(line)) == 2
+    assert capsys.readouterr().err.startswith(f"error: {said}")
+
+
+def test_least_rows_of_a_measure() -> None:
+    from saddlegan.workbench.commands import measure
+    from saddlegan.workbench.report import quality
+
+    assert measure.LEAST == quality.LEAST
 
 
 def test_words_of_the_sentence_are_not_taken_for_arguments() -> None:

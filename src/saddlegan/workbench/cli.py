@@ -8,20 +8,31 @@ exit code 2. Only the command that is called is built, so that no command waits 
 from __future__ import annotations
 
 import errno
+import functools
 import importlib
 import os
-import signal
+import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from saddlegan.errors import SaddleganError
-from saddlegan.workbench.commands._call import Call, Outcome, registered
-from saddlegan.workbench.terminal import console, messages
 
+if TYPE_CHECKING:
+    import typer
+
+    from saddlegan.workbench.commands._call import Call, Outcome
+
+ABOUT = "GAN training as a saddle-point problem: solve, train, certify, and look at the result."
+COMPLETION = ("--install-completion", "--show-completion")
+FLAGS = {
+    "--version": "Show the version and leave.",
+    "--install-completion": "Install completion for the current shell.",
+    "--show-completion": "Show completion for the current shell, to copy or change it.",
+    "-h, --help": "Show this message and leave.",
+}
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 COMMANDS = (
@@ -39,32 +50,33 @@ COMMANDS = (
 )
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        from saddlegan import __version__
-
-        console.say(f"saddlegan {__version__}")
-        raise typer.Exit
-
-
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
-    ] = False,
-) -> None:
-    del version  # its callback did the work
+def overview() -> str:
+    """The first page of help, from the commands' own words; it waits for no library."""
+    lines = ["Usage: saddlegan [OPTIONS] COMMAND [ARGS]...", "", ABOUT, "", "Commands:"]
+    for name in COMMANDS:
+        # the first line of its docstring; importing the command, or parsing its file, would take ten times as long
+        text = (Path(__file__).parent / "commands" / f"{name}.py").read_text(encoding="utf-8")
+        found = re.search(rf'^def {name}\(.*?^    """(.*?)(?:"""|\n)', text, re.DOTALL | re.MULTILINE)
+        lines += [f"  {name:<{max(map(len, COMMANDS))}}  {found[1] if found else ''}"]
+    lines += ["", "Options:"]
+    lines += [f"  {flag:<20}  {said}" for flag, said in FLAGS.items()]
+    return "\n".join([*lines, "", "saddlegan COMMAND --help lists what a command takes."])
 
 
 def app_for(name: str | None) -> typer.Typer:
-    """The application of one command alone, or of all of them.
+    """The application of one command alone, or of all of them for the completion of shells.
 
     Args:
-        name: the command; None for the list of all, each with its line of help.
+        name: the command, or None.
     """
+    import typer
+
+    from saddlegan.workbench.commands._call import registered
+
     completing = "_SADDLEGAN_COMPLETE" in os.environ
     app = typer.Typer(
         name="saddlegan",
-        help="GAN training as a saddle-point problem: solve, train, certify, and look at the result.",
+        help=ABOUT,
         add_completion=name is None,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
@@ -73,7 +85,7 @@ def app_for(name: str | None) -> typer.Typer:
     if name is not None:
         app.command(name)(registered(_function(name), name))
         return app
-    app.callback()(_root)
+    app.callback()(_unbuilt)
     for each in COMMANDS:
         if completing:
             app.command(each)(registered(_function(each), each))
@@ -90,8 +102,18 @@ def _unbuilt() -> None:
     """Stand in the list of commands."""
 
 
+@functools.cache
+def _command(name: str) -> Any:
+    """One command, built once."""
+    import typer
+
+    return typer.main.get_command(app_for(name))
+
+
 def main() -> None:
     """Console entry: run a command, then leave with 0, 2 (bad input, damaged file, full disk) or 130 (interrupted)."""
+    import signal
+
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(sys.argv[1:]))
 
@@ -106,15 +128,24 @@ def run(arguments: list[str]) -> int:
         The exit code.
     """
     name = arguments[0] if arguments and arguments[0] in COMMANDS else None
-    if not arguments or arguments[0] in ("-h", "--help"):
-        command: Any = typer.main.get_command(app_for(None))
-        console.say(command.get_help(typer.Context(command, info_name="saddlegan")))
-        return 0
+    completing = "_SADDLEGAN_COMPLETE" in os.environ
+    if not completing and (not arguments or arguments[0] in ("-h", "--help")):
+        return _say(overview())
+    if not completing and arguments[0] == "--version":
+        from saddlegan import __version__
+
+        return _say(f"saddlegan {__version__}")
+    if name is None and not completing and arguments[0] not in COMPLETION:
+        return _refuse("", arguments)
+    import typer
+
+    from saddlegan.workbench.terminal import console
+
     try:
         if name is None:
             code = app_for(None)(arguments, prog_name="saddlegan", standalone_mode=False)
         else:
-            code = app_for(name)(arguments[1:], prog_name=f"saddlegan {name}", standalone_mode=False)
+            code = _command(name)(arguments[1:], prog_name=f"saddlegan {name}", standalone_mode=False)
     except SaddleganError as error:
         return _refuse(str(error), arguments)
     except typer.Exit as leave:
@@ -153,18 +184,26 @@ def parse(arguments: Sequence[str]) -> Call:
     Returns:
         The command with the value of each of its parameters.
     """
-    command: Any = typer.main.get_command(app_for(arguments[0]))
+    from saddlegan.workbench.commands._call import Call
+
+    command = _command(arguments[0])
     context = command.make_context(arguments[0], list(arguments[1:]))
     return Call(arguments[0], tuple(command.params), dict(context.params))
 
 
 def _refuse(message: str, arguments: list[str]) -> int:
     """Report a fault in the words of the command line."""
+    from saddlegan.workbench.terminal import console, messages
+
     name = arguments[0] if arguments else ""
     if name in COMMANDS:
-        command: Any = typer.main.get_command(app_for(name))
-        message = messages.in_flags(message, Call(name, tuple(command.params), {}).flags())
-    elif name and not name.startswith("-"):
+        from saddlegan.workbench.commands._call import Call
+
+        message = messages.of_usage(message, name)
+        message = messages.in_flags(message, Call(name, tuple(_command(name).params), {}).flags())
+    elif name.startswith("-"):
+        message = f"there is no option {name}; there are: {', '.join([*FLAGS])}"
+    else:
         meant = messages.near(name, list(COMMANDS))
         message = f"there is no command {name!r}; there are: {', '.join(COMMANDS)}"
         message += "" if meant is None else f"; did you mean {meant!r}?"
@@ -173,6 +212,11 @@ def _refuse(message: str, arguments: list[str]) -> int:
         if "--json" in arguments:
             console.write_json({"error": " ".join(message.split())})
     return 2
+
+
+def _say(text: str) -> int:
+    sys.stdout.write(text + "\n")
+    return 0
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
 import re
 from collections.abc import Iterable, Sequence
+from math import inf
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
-from saddlegan.workbench.commands._options import Choice
+from saddlegan.workbench.commands._options import Choice, Number
 from saddlegan.workbench.terminal import source
+from saddlegan.workbench.terminal.numbers import ANY, Range
 
 Given = dict[str, Any]  # the generated options that were given, by their Python words
 LONGEST_HELP = 160
@@ -38,15 +39,17 @@ class Option:
         name: the Python word; the flag is made of it.
         kind: int, float, bool or str; a tuple of words to choose from; or `tuple[int, ...]` and the like.
         text: what the help says.
-        least: smallest number that is allowed.
+        range: the numbers that are allowed.
         words: allowed beside numbers.
+        otherwise: what holds if it is not given.
     """
 
     name: str
     kind: Any
     text: str
-    least: float = -math.inf
+    range: Range = ANY
     words: tuple[str, ...] = ()
+    otherwise: str = ""
 
     def parameter(self) -> inspect.Parameter:
         """The parameter of a command's function that typer reads."""
@@ -61,10 +64,10 @@ class Option:
         elif get_origin(kind) is tuple:
             each = get_args(kind)[0]
             words = "NUMBER,..." if each in (int, float) else "WORD,..."
-            more = {"parser": _Several(each, self.least), "metavar": words}
+            more = {"parser": _Several(each, self.range), "metavar": words}
         else:
-            names = ("INTEGER" if kind is int else "NUMBER", *self.words)
-            more = {"parser": _Number(kind, self.least, self.words), "metavar": "|".join(names)}
+            read = Number(kind, self.range, self.words, self.otherwise)
+            more = {"parser": read, "metavar": read.__name__}
         option: Any = typer.Option(flag, help=self.text, show_default=False, **more)
         return inspect.Parameter(
             self.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[annotation | None, option]
@@ -79,7 +82,13 @@ def flag_of(name: str) -> str:
 def of_recipe(skip: Iterable[str] = ()) -> list[Option]:
     """An option for each field of the training recipe, with its docstring's words and its default."""
     return [
-        Option(field.name, _kind_of(field.kind), _shortened(field.text, [_shown(field.default)]), least=field.least)
+        Option(
+            field.name,
+            _kind_of(field.kind),
+            _shortened(field.text, [_shown(field.default)]),
+            range=field.range,
+            otherwise="what suits the data",
+        )
         for field in source.fields("saddlegan.workbench.training.recipe", "Recipe")
         if field.name not in skip
     ]
@@ -96,9 +105,12 @@ def of_solvers(skip: Iterable[str] = ()) -> list[Option]:
     for name, owners in found.items():
         kind = _kind_of(owners[0][1].kind)
         defaults = [f"{word}: {_shown(argument.default)}" for word, argument in owners]
-        least = 1 if kind in (int, tuple[int, ...]) else 0 if name in ("beta", "time_limit", "tolerance") else -math.inf
+        least = 1 if kind in (int, tuple[int, ...]) else 0 if name in ("beta", "time_limit", "tolerance") else -inf
         words = tuple({str(argument.default) for _, argument in owners if argument.kind == "float | str"})
-        made.append(Option(name, kind, _shortened(owners[0][1].text, defaults), least=least, words=words))
+        shown = sorted({_shown(argument.default) for _, argument in owners})
+        otherwise = shown[0] if len(shown) == 1 and owners[0][1].default is not None else "what suits the model"
+        text = _shortened(owners[0][1].text, defaults)
+        made.append(Option(name, kind, text, range=Range(least=least), words=words, otherwise=otherwise))
     return made
 
 
@@ -113,31 +125,9 @@ def arguments_of(word: str) -> dict[str, source.Argument]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Number:
-    kind: Any
-    least: float = -math.inf
-    words: tuple[str, ...] = ()
-
-    def __call__(self, text: str) -> Any:
-        """Read one number or one of the words."""
-        if text in self.words:
-            return text
-        try:
-            found: float = int(text) if self.kind is int else float(text)
-        except ValueError:
-            found = math.nan
-        if not math.isfinite(found) or found < self.least:
-            what = "whole" if self.kind is int else "finite"
-            bound = "" if math.isinf(self.least) else f" of at least {self.least:g}"
-            others = "".join(f' or "{word}"' for word in self.words)
-            raise typer.BadParameter(f"must be a {what} number{bound}{others}, got {text!r}")
-        return found
-
-
-@dataclasses.dataclass(frozen=True)
 class _Several:
     kind: Any
-    least: float = -math.inf
+    range: Range = ANY
 
     def __call__(self, text: str) -> tuple[Any, ...]:
         """Read several words with commas between them."""
@@ -146,7 +136,7 @@ class _Several:
             raise typer.BadParameter("must be words with commas between, such as 4,8,16")
         if self.kind not in (int, float):
             return tuple(parts)
-        return tuple(_Number(self.kind, self.least)(part) for part in parts)
+        return tuple(Number(self.kind, self.range)(part) for part in parts)
 
 
 def _kind_of(annotation: str) -> Any:

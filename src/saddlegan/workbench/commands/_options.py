@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from saddlegan.errors import DataError, InputError, RunError
-from saddlegan.workbench.terminal import console
+from saddlegan.workbench.terminal import console, numbers
 from saddlegan.workbench.terminal import source as reading
+from saddlegan.workbench.terminal.numbers import ANY, Range
 
 if TYPE_CHECKING:
     from saddlegan.workbench.data.tables import TableOptions
@@ -34,18 +36,8 @@ DEVICES = ("auto", "cpu", "cuda")
 OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder to make [runs/NAME].")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing run folder.")]
 SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out instead of refusing.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")]
-SamplesOption = Annotated[
-    int | None, typer.Option("--n-samples", help="Points to draw from a synthetic source [10,000; train: 100,000].")
-]
 ImageShapeOption = Annotated[
     str | None, typer.Option("--image-shape", help="HxW or HxWxC, for files whose rows are flat images.")
-]
-HeaderOption = Annotated[
-    Literal["auto", "yes", "no"], typer.Option("--header", help="Text files: whether the first line names the columns.")
-]
-IndexOption = Annotated[
-    Literal["auto", "yes", "no"], typer.Option("--index", help="Text files: whether the first column names the rows.")
 ]
 SepOption = Annotated[str | None, typer.Option("--sep", help="Text files: the separator; found out if not given.")]
 DecimalOption = Annotated[str | None, typer.Option("--decimal", help="Text files: the decimal mark, . or ,")]
@@ -100,6 +92,80 @@ class Choice:
         return text
 
 
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """Reads one number, or one of the words that are allowed beside numbers.
+
+    Attributes:
+        kind: int or float.
+        range: what is allowed.
+        words: allowed beside numbers.
+        otherwise: what holds if the option is not given, for the message.
+    """
+
+    kind: Any
+    range: Range = ANY
+    words: tuple[str, ...] = ()
+    otherwise: str = ""
+
+    @property
+    def __name__(self) -> str:
+        return "|".join(("INTEGER" if self.kind is int else "NUMBER", *self.words))
+
+    def __call__(self, text: Any) -> Any:
+        """Take one number or one of the words.
+
+        Raises:
+            BadParameter: neither, or a number outside of the range.
+        """
+        if text in self.words or isinstance(text, (int, float)):  # a default comes as it is
+            return text
+        found = numbers.read(text, self.range, whole=self.kind is int)
+        if found is None:
+            others = "".join(f' or "{word}"' for word in self.words)
+            said = f"must be {self.range.words(whole=self.kind is int)}{others}, got {text!r}"
+            raise typer.BadParameter(f"{said}; leave it out for {self.otherwise}" if self.otherwise else said)
+        return found
+
+
+def numeric(kind: Any, flag: str, text: str, *, otherwise: str = "", show_default: bool = True, **ends: float) -> Any:
+    """An option that is a number within `ends`, named as in `Range`."""
+    read = Number(kind, Range(**ends), otherwise=otherwise)
+    return typer.Option(flag, parser=read, metavar=read.__name__, help=text, show_default=show_default)
+
+
+SeedOption = Annotated[
+    int, numeric(int, "--seed", "Seed of everything that is drawn.", least=0, below=2**32, otherwise="0")
+]
+SamplesOption = Annotated[
+    int | None,
+    numeric(
+        int,
+        "--n-samples",
+        "Points to draw from a synthetic source [10,000; train: 100,000].",
+        least=2,
+        otherwise="10,000, or 100,000 of train",
+    ),
+]
+YES_OR_NO = ("auto", "yes", "no")
+HeaderOption = Annotated[
+    str,
+    typer.Option(
+        "--header",
+        parser=Choice(*YES_OR_NO),
+        metavar="|".join(YES_OR_NO),
+        help="Text files: whether the first line names the columns.",
+    ),
+]
+IndexOption = Annotated[
+    str,
+    typer.Option(
+        "--index",
+        parser=Choice(*YES_OR_NO),
+        metavar="|".join(YES_OR_NO),
+        help="Text files: whether the first column names the rows.",
+    ),
+]
 DeviceOption = Annotated[
     str,
     typer.Option(
@@ -113,8 +179,8 @@ DeviceOption = Annotated[
 
 
 def table_options(
-    header: Literal["auto", "yes", "no"],
-    index: Literal["auto", "yes", "no"],
+    header: str,
+    index: str,
     sep: str | None,
     decimal: str | None,
     na: str | None,
@@ -134,8 +200,8 @@ def table_options(
     if decimal not in (None, ".", ","):
         raise InputError(f"`--decimal` must be . or , got {decimal!r}")
     return TableOptions(
-        header=header,
-        index=index,
+        header=cast("Literal['auto', 'yes', 'no']", header),
+        index=cast("Literal['auto', 'yes', 'no']", index),
         sep=sep,
         decimal=mark,
         na=_words(na),
@@ -304,12 +370,9 @@ def check_source(source: str, *, name: str = "source") -> None:
     Raises:
         DataError: neither.
     """
-    from saddlegan.workbench.data import synthetic
-
-    if source.partition(":")[0] not in synthetic.SOURCES and not Path(source).exists():
-        raise DataError(
-            f"`{name}` must be one of {', '.join(synthetic.SOURCES)}, or an existing file or folder; got {source!r}"
-        )
+    known = reading.names("saddlegan.workbench.data.synthetic", "SOURCES")
+    if source.partition(":")[0] not in known and not Path(source).exists():
+        raise DataError(f"`{name}` must be one of {', '.join(known)}, or an existing file or folder; got {source!r}")
 
 
 def parse_crop(text: str | None) -> tuple[int, int, int] | None:
@@ -325,14 +388,3 @@ def parse_crop(text: str | None) -> tuple[int, int, int] | None:
     if not (size.isdecimal() and x.isdecimal() and y.isdecimal()):
         raise InputError(f"`crop` must be SIZE@X,Y, such as 128@89,121, got {text!r}")
     return int(size), int(x), int(y)
-
-
-def check_seed(seed: int) -> int:
-    """Refuse a seed that a generator cannot take.
-
-    Raises:
-        InputError: not in 0 ... 2**32 - 1.
-    """
-    if not 0 <= seed < 2**32:
-        raise InputError(f"`seed` must be between 0 and {2**32 - 1}, got {seed}")
-    return seed

@@ -21,7 +21,13 @@ def certify(
     run: options.PairArgument,
     lam: Annotated[
         list[float] | None,
-        typer.Option("--lam", min=0, help="Proximal weight to judge at; repeat it for more [0.1 1 10]."),
+        options.numeric(
+            float,
+            "--lam",
+            "Proximal weight to judge at; repeat it for more [0.1 1 10].",
+            least=0,
+            otherwise="0.1, 1 and 10",
+        ),
     ] = None,
     norm: Annotated[
         str | None,
@@ -36,10 +42,15 @@ def certify(
         str | None,
         typer.Option("--objective", help="Zero-sum value to judge by [the run's objective, or its zero-sum twin]."),
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of each search.")] = 200,
-    restarts: Annotated[int, typer.Option("--restarts", min=1, help="Starts of each search; below 3 none is far.")] = 3,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=2, help="Samples a step.")] = 64,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Change of the output a step.")] = 0.1,
+    steps: Annotated[int, options.numeric(int, "--steps", "Steps of each search.", least=1, otherwise="200")] = 200,
+    restarts: Annotated[
+        int,
+        options.numeric(int, "--restarts", "Starts of each search; below 3 none is far.", least=1, otherwise="3"),
+    ] = 3,
+    batch_size: Annotated[int, options.numeric(int, "--batch-size", "Samples a step.", least=2, otherwise="64")] = 64,
+    learning_rate: Annotated[
+        float, options.numeric(float, "--learning-rate", "Change of the output a step.", above=0, otherwise="0.1")
+    ] = 0.1,
     device: options.DeviceOption = "auto",
     seed: options.SeedOption = 0,
     data: options.PairDataOption = None,
@@ -50,13 +61,7 @@ def certify(
     import_: options.ImportOption = None,
 ) -> Outcome:
     """Judge the pair of RUN from Stackelberg to Nash; write certificate.json and the report."""
-    options.check_seed(seed)
     lams = lam or [0.1, 1.0, 10.0]
-    for weight in lams:
-        if not weight >= 0:
-            raise InputError(f"`lam` must be at least 0, got {weight}")
-    if not 0 < learning_rate < math.inf:
-        raise InputError(f"`learning_rate` must be a finite number above 0, got {learning_rate}")
     if objective is not None:
         options.check_objective(objective)
     folder = Path(run)

@@ -34,18 +34,17 @@ def data(
     ] = None,
 ) -> Outcome:
     """List the built-in data, or describe DATA: shape, range, mean and spread."""
-    from saddlegan.workbench.data import synthetic
-
     if source is None:
+        from saddlegan.workbench.data import synthetic
+
         console.facts("Built-in data", [(name, entry.line) for name, entry in synthetic.SOURCES.items()])
         console.say("or a path: a folder of images, a .npy, .npz, .csv, .tsv, .parquet or .xlsx file")
         return Outcome({"sources": {name: entry.line for name, entry in synthetic.SOURCES.items()}})
-    options.check_seed(seed)
     shape = options.parse_image_shape(image_shape)
-    table = options.table_options(header, index, sep, decimal, na, columns, drop, one_hot, standardise)
     if out is not None:
         options.check_ending(out, options.ENDINGS)
     options.check_source(source)
+    table = options.table_options(header, index, sep, decimal, na, columns, drop, one_hot, standardise)
     from saddlegan.moments._second_moment import second_moment
     from saddlegan.workbench.data import sources
     from saddlegan.workbench.report import export

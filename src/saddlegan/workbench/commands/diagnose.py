@@ -26,7 +26,6 @@ def diagnose(
     import_: options.ImportOption = None,
 ) -> Outcome:
     """Say what is wrong with the pair of RUN, if anything, and what to change next."""
-    options.check_seed(seed)
     if out is not None:
         options.check_ending(out, (".html",))
         if out.exists() and not overwrite:

@@ -92,7 +92,6 @@ def fit(
 ) -> Outcome:
     """Solve a WGAN of DATA exactly; write the generator, the proof of optimality and a report."""
     out = options.default_out(out, source)
-    options.check_seed(seed)
     model = PROGRESSIVE if progressive else model
     known = generated.arguments_of(model)
     for name in chosen:
@@ -106,6 +105,8 @@ def fit(
     if (engine == "dask") != (scheduler is not None):
         raise InputError("`--engine dask` and `--scheduler ADDRESS` belong together, such as tcp://10.0.0.1:8786")
     shape = options.parse_image_shape(image_shape)
+    options.check_source(source)
+    options.check_new(out, overwrite=overwrite)
     table = options.table_options(header, index, sep, decimal, na, columns, drop, one_hot, standardise)
     kind = parse_features(features)
     box = options.parse_crop(crop)
@@ -139,8 +140,6 @@ def fit(
     if crop is not None or cache is not None or engine != "serial":
         raise InputError("`crop`, `cache` and `engine` belong to --progressive")
     started = time.perf_counter()
-    options.check_new(out, overwrite=overwrite)
-    options.check_source(source)
 
     from saddlegan import fit as door
     from saddlegan.workbench.commands import _solved as solved

@@ -12,13 +12,17 @@ from saddlegan.workbench.commands import _options as options
 from saddlegan.workbench.commands._call import Outcome
 from saddlegan.workbench.terminal import console
 
+LEAST = 24  # `quality.LEAST`, which waits for torch; a test compares them
+
 
 def measure(
     samples: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run folder, or a file of samples.")],
     against: Annotated[
         str | None, typer.Option("--against", metavar="DATA", help="Data to compare with [the run's own].")
     ] = None,
-    n: Annotated[int, typer.Option("-n", help="Rows of each sample at most.")] = 1000,
+    n: Annotated[
+        int, options.numeric(int, "-n", "Rows of each sample at most.", least=LEAST, otherwise="1,000")
+    ] = 1000,
     features: Annotated[
         str, typer.Option("--features", help="What distances look at: auto, numbers, imagenet or a TorchScript file.")
     ] = "auto",
@@ -39,10 +43,8 @@ def measure(
 
     Options of tables hold for both files. What is measured against a RUN is read in the run's own columns and units.
     """
-    options.check_seed(seed)
     options.check_features(features)
     shape = options.parse_image_shape(image_shape)
-    table = options.table_options(header, index, sep, decimal, na, columns, drop, one_hot, standardise)
     is_run = (samples / "config.json").is_file()
     if against is None and not is_run:
         raise InputError(f"`--against` must name the data, as {samples} is not a run folder")
@@ -51,6 +53,7 @@ def measure(
     for name in (against, None if is_run else str(samples)):
         if name is not None:
             options.check_source(name)
+    table = options.table_options(header, index, sep, decimal, na, columns, drop, one_hot, standardise)
     from saddlegan.workbench.data import pyramid, sources
     from saddlegan.workbench.report import quality
     from saddlegan.workbench.runs.folder import Run
@@ -58,8 +61,6 @@ def measure(
     from saddlegan.workbench.saved import import_modules
 
     import_modules(import_ or [])
-    if n < quality.LEAST:
-        raise InputError(f"`n` must be at least {quality.LEAST}, got {n}")
     if is_run:
         run = Run.open(samples)
         if against is None and table != type(table)():

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from saddlegan.errors import InputError
+from saddlegan.workbench.commands import _options as options
 from saddlegan.workbench.commands._call import Outcome
 from saddlegan.workbench.terminal import console, source
 from saddlegan.workbench.terminal.progress import progress
@@ -19,7 +20,12 @@ QUICK_SEEDS = 2
 def reproduce(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="An experiment; all are listed without.")] = None,
     full: Annotated[bool, typer.Option("--full/--quick", help="Full size, or one that ends within a minute.")] = False,
-    seeds: Annotated[int | None, typer.Option("--seeds", help="Seeds, counted from 0 [as many as are needed].")] = None,
+    seeds: Annotated[
+        int | None,
+        options.numeric(
+            int, "--seeds", "Seeds, counted from 0 [as many as are needed].", least=1, otherwise="as many as are needed"
+        ),
+    ] = None,
     data: Annotated[
         str | None, typer.Option("--data", metavar="DATA", help="Pictures by name or path, where it takes some.")
     ] = None,
@@ -30,8 +36,6 @@ def reproduce(
 
     A run that was broken off goes on in the same folder behind its last finished part.
     """
-    if seeds is not None and seeds < 1:
-        raise InputError(f"`seeds` must be at least 1, got {seeds}")
     if name is not None and name not in (known := source.experiments()):
         raise InputError(f"`NAME` must be one of {', '.join(known)}, got {name!r}")
     from saddlegan.workbench.reproductions import folder, registry

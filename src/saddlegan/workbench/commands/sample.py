@@ -21,7 +21,7 @@ def sample(
             "--out", help="File to make: .png, .npy, .npz, .csv, .parquet or .xlsx; - for CSV on standard output."
         ),
     ],
-    n: Annotated[int, typer.Option("-n", min=1, help="Number of samples.")] = 2500,
+    n: Annotated[int, options.numeric(int, "-n", "Number of samples.", least=1, otherwise="2,500")] = 2500,
     label: Annotated[
         str | None, typer.Option("--label", help="Of a run with --by-class: samples of this label alone.")
     ] = None,
@@ -30,7 +30,6 @@ def sample(
     import_: options.ImportOption = None,
 ) -> Outcome:
     """Draw samples from the generator of RUN; the same seed gives the same file."""
-    options.check_seed(seed)
     options.check_ending(out, options.ENDINGS)
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists; choose another name or pass --overwrite")

@@ -44,7 +44,10 @@ def train(
         ),
     ] = None,
     data: options.PairDataOption = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate of both players.")] = None,
+    lr: Annotated[
+        float | None,
+        options.numeric(float, "--lr", "Learning rate of both players.", above=0, otherwise="what suits the data"),
+    ] = None,
     seed: options.SeedOption = 0,
     setting: Annotated[
         list[str] | None,
@@ -65,7 +68,12 @@ def train(
     ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Short for --log tensorboard.")] = False,
     resume: Annotated[Path | None, typer.Option("--resume", help="Go on with a run folder.")] = None,
-    at: Annotated[int | None, typer.Option("--at", help="With --resume: from the checkpoint of this step.")] = None,
+    at: Annotated[
+        int | None,
+        options.numeric(
+            int, "--at", "With --resume: from the checkpoint of this step.", least=0, otherwise="the last checkpoint"
+        ),
+    ] = None,
     import_: options.ImportOption = None,
     out: options.OutOption = None,
     overwrite: options.OverwriteOption = False,
@@ -120,15 +128,14 @@ def train(
     if options.check_pair_of(source, data):
         where, chosen["network"] = str(data), source
     out = options.default_out(out, source)
-    options.check_seed(seed)
+    options.check_new(out, overwrite=overwrite)
+    options.check_source(where)
     shape = options.parse_image_shape(image_shape)
     table = options.table_options(header, index, sep, decimal, na, columns, drop, one_hot, standardise)
     own = make_recipe(**chosen).own  # before any data are read
     foreign = [name for name in OF_THE_GAME if name in chosen]
     if own and foreign:
         raise InputError(f"`{foreign[0]}` is what the game of {chosen['network']} says; set it there")
-    options.check_new(out, overwrite=overwrite)
-    options.check_source(where)
 
     from saddlegan.workbench import saved
     from saddlegan.workbench.data import sources, synthetic

@@ -10,6 +10,13 @@ from collections.abc import Mapping
 _ONE_OF = re.compile(r"must be one of (?P<known>.+?)[,;:] got '(?P<word>[^']*)'")
 _NOT_ONE_OF = re.compile(r"'(?P<word>[^']*)' is not one of (?P<known>'.+')")
 
+# what the parser says of a line that it cannot read, and what is said instead; {} is the command
+_OF_USAGE = {
+    r"Missing (?:argument|option|parameter) '?([^'.]+)'?\.": r"`\1` is missing; see saddlegan {} --help",
+    r"Got unexpected extra arguments?(?:\(s\))? \((.+)\)": r"\1: more words than {} takes; see saddlegan {} --help",
+    r"Option '(\S+)' requires an argument\.": r"`\1` needs a value; see saddlegan {} --help",
+}
+
 
 def in_flags(message: str, flags: Mapping[str, str]) -> str:
     """Name flags where a message names the Python arguments that they stand for.
@@ -36,6 +43,31 @@ def in_flags(message: str, flags: Mapping[str, str]) -> str:
 
     message = re.sub(r"(`|(?<![\w.`'\"/=-]))(\w+)\1(=?)(?![=>])", named, message)
     return re.sub(r"\b[A-Z]\w+\((--[^()]*)\)", r"\1", message)  # Search(--steps 30) is typed without its class
+
+
+def of_usage(message: str, command: str) -> str:
+    """The parser's own words about a line that it cannot read, with what to do.
+
+    Args:
+        message: the parser's.
+        command: the command that was called.
+
+    Example:
+        >>> of_usage("Missing argument 'DATA'.", "fit")
+        '`DATA` is missing; see saddlegan fit --help'
+        >>> of_usage("Got unexpected extra argument(s) (b c)", "fit")
+        'b c: more words than fit takes; see saddlegan fit --help'
+    """
+    unknown = re.fullmatch(r"No such option: (\S+)(?: \(Possible options: (.+)\))?", message.strip(), re.DOTALL)
+    if unknown is not None:
+        close = near(unknown[1], (unknown[2] or "").split(", "))
+        meant = f"see saddlegan {command} --help" if close is None else f"did you mean {close}?"
+        return f"{command} has no option {unknown[1]}; {meant}"
+    for pattern, words in _OF_USAGE.items():
+        found = re.fullmatch(pattern, message.strip(), re.DOTALL)
+        if found is not None:
+            return found.expand(words.replace("{}", command))
+    return message
 
 
 def suggested(message: str) -> str:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
-import math
 import re
 from pathlib import Path
 
+from saddlegan.workbench.terminal.numbers import ANY, Range
+
 PACKAGE = Path(__file__).parents[2]
+BOUNDS = {"ge": "least", "gt": "above", "le": "most", "lt": "below"}  # pydantic's words for the ends of a range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,14 +27,14 @@ class Argument:
         kind: the annotation as it is written; a name for a `Literal` is replaced by it.
         default: its value, None where it has none that is a plain constant.
         text: what the docstring says of it, on one line.
-        least: the smallest number that is allowed, where the source says so.
+        range: the numbers that are allowed, where the source says so.
     """
 
     name: str
     kind: str
     default: object
     text: str
-    least: float = -math.inf
+    range: Range = ANY
 
 
 def names(module: str, registry: str) -> dict[str, str]:
@@ -118,7 +120,7 @@ def fields(module: str, name: str) -> list[Argument]:
 
     Example:
         >>> found = {field.name: field for field in fields("saddlegan.workbench.training.recipe", "Recipe")}
-        >>> found["steps"].default, found["steps"].least
+        >>> found["steps"].default, found["steps"].range.least
         (12000, 1)
     """
     tree = _tree(_path(module))
@@ -130,14 +132,13 @@ def fields(module: str, name: str) -> list[Argument]:
         word, value = _assigned(node)
         if not isinstance(node, ast.AnnAssign) or value is None:
             continue
-        least = -math.inf
+        allowed = ANY
         if isinstance(value, ast.Call):  # Field(default, ge=...)
-            bounds = {each.arg: _constant(each.value) for each in value.keywords}
-            bound = bounds.get("ge")
-            least = bound if isinstance(bound, (int, float)) else least
+            stated = {BOUNDS[each.arg]: _number(each.value) for each in value.keywords if each.arg in BOUNDS}
+            allowed = Range(**stated)
             value = value.args[0]
         default = spelled.get(value.id) if isinstance(value, ast.Name) else _constant(value)
-        made.append(Argument(word, ast.unparse(node.annotation), default, texts.get(word, ""), least))
+        made.append(Argument(word, ast.unparse(node.annotation), default, texts.get(word, ""), allowed))
     return made
 
 
@@ -201,6 +202,16 @@ def _assigned(node: ast.stmt) -> tuple[str, ast.expr | None]:
     if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
         return node.targets[0].id, node.value
     return "", None
+
+
+def _number(node: ast.expr) -> float:
+    """The value of a number, or of a power of one."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+        return _number(node.left) ** _number(node.right)
+    found = ast.literal_eval(node)
+    if not isinstance(found, (int, float)):
+        raise TypeError(f"{ast.unparse(node)} is no number")
+    return found
 
 
 def _constant(node: ast.expr | None) -> object:

@@ -148,6 +148,13 @@ class Recipe(BaseModel):
             raise ValueError(f"must be one of {', '.join(NETWORKS)}, or MODULE:FUNCTION that makes a Game")
         return network
 
+    @field_validator("hidden")
+    @classmethod
+    def _widths(cls, hidden: tuple[int, ...]) -> tuple[int, ...]:
+        if hidden and min(hidden) < 1:
+            raise ValueError("must be whole numbers of at least 1 with commas between")
+        return hidden
+
     @field_validator("fourier", mode="before")
     @classmethod
     def _several(cls, fourier: object) -> object:
@@ -228,15 +235,18 @@ def make_recipe(**options: Any) -> Recipe:
         recipe = Recipe(**options)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
+        name = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
             raise InputError(
-                f"`{name}` is no option of the recipe: must be one of {', '.join(Recipe.model_fields)}, got {name!r}"
+                f"{name} is no option of the recipe: must be one of {', '.join(Recipe.model_fields)}, got {name!r}"
             ) from error
         said = first["msg"].removeprefix("Value error, ")
-        raise InputError(
-            f"`{name}` {said if said.startswith('must') else 'is wrong: ' + said.lower()}, got {first['input']!r}"
-        ) from error
+        if not said.startswith("must"):
+            said = _expected(name)
+        given, default = options[name], Recipe.model_fields[name].default
+        shown = ",".join(map(str, given)) if isinstance(given, (list, tuple)) else given
+        other = "" if default in (None, ()) else f"; leave it out for {_plainly(default)}"
+        raise InputError(f"`{name}` {said}, got {shown!r}{other}") from error
     if recipe.certify_every == 0 and (recipe.stop_below is not None or recipe.certify_objective is not None):
         name = "stop_below" if recipe.stop_below is not None else "certify_objective"
         raise InputError(f"`{name}` needs `certify_every`: without it no gap is measured")
@@ -247,6 +257,24 @@ def make_recipe(**options: Any) -> Recipe:
     if recipe.bits + recipe.gaussians == 0:
         raise InputError("`bits` and `gaussians` are both 0; a latent needs at least one coordinate")
     return recipe
+
+
+def _expected(name: str) -> str:
+    """What an option must be, in the words that the command line uses for every number."""
+    field = next(each for each in source.fields("saddlegan.workbench.training.recipe", "Recipe") if each.name == name)
+    kind = field.kind.removesuffix(" | None")
+    if kind.startswith("Literal["):
+        return f"must be one of {', '.join(re.findall(r'[a-z0-9]+', kind.removeprefix('Literal')))}"
+    if kind.startswith("tuple["):
+        return f"must be {'whole ' if 'int' in kind else ''}numbers with commas between"
+    if kind in ("int", "float"):
+        return f"must be {field.range.words(whole=kind == 'int')}"
+    return "must be true or false" if kind == "bool" else "must be a word"
+
+
+def _plainly(default: Any) -> str:
+    words = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    return words.lower() if isinstance(default, bool) else words
 
 
 def read_settings(words: Iterable[str]) -> dict[str, Any]:
