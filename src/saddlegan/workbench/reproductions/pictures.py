@@ -10,7 +10,7 @@ import numpy as np
 
 from saddlegan.errors import DataError
 from saddlegan.metrics.features import Classifier
-from saddlegan.workbench.data import sources, synthetic
+from saddlegan.workbench.data import sources, synthetic, tables
 
 HELD_OUT = 5  # one picture in so many is kept back
 
@@ -50,7 +50,7 @@ class Pictures:
         """
         if self.labels is None or self.held_out_labels is None:
             raise DataError(
-                f"{self.name} has no labels: save them beside the images in a .npz as {sources.LABELS[0]!r}"
+                f"{self.name} has no labels: save them beside the images in a .npz as {tables.LABEL_KEYS[0]!r}"
             )
         return self.labels, self.held_out_labels
 
