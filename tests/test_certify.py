@@ -18,10 +18,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from games import Point, Slope, clamp_to
 from saddlegan import Batch, Certificate, Game, Status, certify
+from saddlegan.certify.search._deviate import Arena
+from saddlegan.certify.search._judge import prepare
 from saddlegan.certify.search._measure import gain_of
 from saddlegan.errors import BlindWarning, BudgetWarning, InputError, InputTypeError, ObjectiveError
 from saddlegan.proximal import proximal_value, squared_distance, warn_if_piecewise_linear
-from saddlegan.search import Units, ascend
+from saddlegan.search import Found, Units, ascend
 
 FAST = certify.Search(steps=12, restarts=2, evaluations=4, batch_size=16)
 TINY = certify.Search(steps=3, restarts=1, evaluations=1, batch_size=16)  # where it matters what is left behind alone
@@ -345,6 +347,42 @@ class _Noisy(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.w = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+
+
+def test_a_ladder_hands_out_its_deviations_and_moves_no_frozen_layer() -> None:
+    """Oracle: the pair's own weights; V itself; to stay, which gains nothing."""
+    game = _simple()
+    game.G = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    game.G[0].requires_grad_(False)
+    data = torch.randn(256, 2, generator=torch.Generator().manual_seed(1))
+    moved: dict[float, nn.Module] = {}
+    spectrum = certify.critical_lambda(game, data, lams=(0.0, 1.0, np.inf), search=FAST, deviations=moved)
+    assert set(moved) == {0.0, 1.0, np.inf}
+    for player in moved.values():
+        assert torch.equal(player[0].weight, game.G[0].weight)
+        assert not any(p.requires_grad for p in player.parameters())
+    z = game.sample_latent(4096, torch.Generator().manual_seed(2))
+    here, there = (game.replace(G=G).value(data, z).item() for G in (game.G, moved[np.inf]))
+    assert there < here
+    assert spectrum.generator_gains[-1] > 0.0
+
+
+def test_to_stay_is_the_least_that_a_generator_gains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search on V that ends below it reports 0, and has not settled where it is below by more than chance."""
+    game, data = _simple(), torch.randn(256, 2, generator=torch.Generator().manual_seed(1))
+
+    def astray(self: Arena, who: str, starts: list[nn.Module], *given: Any, **options: Any) -> Found:
+        worse = copy.deepcopy(starts[0])
+        with torch.no_grad():  # G's samples where D is lowest: V is larger there
+            worse.bias -= 5.0 * game.D[0].weight.mT @ game.D[2].weight.mT[:, 0]
+        return Found(worse, 0.0, ((1, 0.0),), True, 0.0)
+
+    arena = prepare(game, data, "data", search=TINY, random_state=0, exact=False).arena()
+    monkeypatch.setattr(Arena, "_best_of", astray)
+    found = arena.generator_on_value()
+    assert float(found.gains.abs().max()) == 0.0
+    assert not found.settled
+    assert all(torch.equal(p, q) for p, q in zip(found.player.parameters(), game.G.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.999)])

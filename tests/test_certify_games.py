@@ -189,8 +189,8 @@ def test_a_search_that_loses_to_staying_put_has_not_settled(monkeypatch):
     assert sound.settled
     follow = found._follow
 
-    def astray(start, rate, **options):
-        reached, D = follow(start, rate, **options)
+    def astray(start, answer, rate, **options):
+        reached, D = follow(start, answer, rate, **options)
         with torch.no_grad():
             reached.player.theta.add_(1.0)
         return reached, D

@@ -49,6 +49,14 @@ def frozen(module: nn.Module) -> nn.Module:
     return clone(module).eval().requires_grad_(False)
 
 
+def awake(module: nn.Module, original: nn.Module) -> nn.Module:
+    """Copy in evaluation mode whose parameters ask for a gradient where those of its original do."""
+    twin = frozen(module)
+    for parameter, own in zip(twin.parameters(), original.parameters(), strict=True):
+        parameter.requires_grad_(own.requires_grad)
+    return twin
+
+
 @contextlib.contextmanager
 def evaluating(*players: nn.Module) -> Iterator[None]:
     """Put players in evaluation mode for a while: dropout and instance noise off, running statistics at rest."""

@@ -82,21 +82,45 @@ def squared_distance(D_new: nn.Module, D_old: nn.Module, x: Rows, norm: Norm) ->
     References:
         [FO20] definition of proximal equilibria.
     """
-    if norm == "parameters":
-        pairs = zip(D_new.parameters(), D_old.parameters(), strict=True)
-        return torch.stack([(new - old.detach()).square().sum() for new, old in pairs]).sum()
-    rows = read(x)
-    points, given = samples(rows), conditions(rows)
-    if norm == "l2":
-        with torch.no_grad():
-            centre = D_old(points, *given)
-        return (D_new(points, *given) - centre).square().mean()
-    if norm == "sobolev":
-        # the graph of the gradient itself: it is D_new's parameters that the distance must move
-        moved = _input_gradient(D_new, points, given, create_graph=torch.is_grad_enabled())
-        centre = _input_gradient(D_old, points, given, create_graph=False)
-        return (moved - centre).flatten(1).square().sum(1).mean()
-    raise InputError(f"`norm` must be one of {', '.join(get_args(Norm))}, got {norm!r}")
+    return Centre(D_old, x, norm).distance(D_new)
+
+
+class Centre:
+    """The centre of the proximal term over fixed samples: what the distance needs of it is computed once.
+
+    Args:
+        D: the centre, a constant.
+        x: samples (n, ...), or (x, *conditions).
+        norm: which distance; see `squared_distance`.
+
+    Raises:
+        InputError: unknown norm.
+    """
+
+    def __init__(self, D: nn.Module, x: Rows, norm: Norm) -> None:
+        if norm not in get_args(Norm):
+            raise InputError(f"`norm` must be one of {', '.join(get_args(Norm))}, got {norm!r}")
+        self.D, self.norm = D, norm
+        if norm == "parameters":
+            return
+        rows = read(x)
+        self.points, self.given = samples(rows), conditions(rows)
+        if norm == "l2":
+            with torch.no_grad():
+                self.here = D(self.points, *self.given)
+        else:
+            self.here = _input_gradient(D, self.points, self.given, create_graph=False)
+
+    def distance(self, D: nn.Module) -> Tensor:
+        """||D - centre||^2, differentiable in D's parameters."""
+        if self.norm == "parameters":
+            pairs = zip(D.parameters(), self.D.parameters(), strict=True)
+            return torch.stack([(new - old.detach()).square().sum() for new, old in pairs]).sum()
+        if self.norm == "l2":
+            return (D(self.points, *self.given) - self.here).square().mean()
+        # the graph of the gradient itself: it is D's parameters that the distance must move
+        moved = _input_gradient(D, self.points, self.given, create_graph=torch.is_grad_enabled())
+        return (moved - self.here).flatten(1).square().sum(1).mean()
 
 
 def _input_gradient(D: nn.Module, x: Tensor, given: tuple[Tensor, ...], *, create_graph: bool) -> Tensor:

@@ -357,6 +357,7 @@ def ascend_whole(
     units: Units,
     floor: float = 0.0,
     ahead: float = -math.inf,
+    enough: float = math.inf,
 ) -> Found:
     """Raise `objective`, a whole sample's, by L-BFGS with a strong Wolfe line search; keep the best `score` met.
 
@@ -372,6 +373,7 @@ def ascend_whole(
         units: the variables' units.
         floor: growth up to this counts as none.
         ahead: score to have passed after `TRIAL` strides, else the search ends there.
+        enough: score at which nobody needs more.
     """
     player = clone(start).eval()
     parameters = trainable(player)
@@ -416,7 +418,8 @@ def ascend_whole(
         put()
         going = record.add(min(step, search.steps), player, score(player))
         converged = bool(torch.equal(before, q)) or float(q.grad.norm()) < 1e-6  # type: ignore[union-attr]
-        if converged or not going or (len(record.curve) == TRIAL and record.score <= ahead):
+        behind = len(record.curve) == TRIAL and record.score <= ahead
+        if converged or not going or behind or record.score >= enough:
             break
     return record.found(converged=converged)
 
@@ -433,6 +436,7 @@ def best_of(
     project: Project | None,
     floor: float = 0.0,
     polish: bool = True,
+    enough: float = math.inf,
 ) -> Iterator[Found]:
     """Search from every start; the outcomes in the order in which they come.
 
@@ -452,7 +456,14 @@ def best_of(
         # a start that is not ahead where the best one stood after as many steps hardly gets there
         stood = [score for _, score in best.curve[:TRIAL]] if best is not None else []
         outcome = ascend_whole(
-            start, whole, score, search=search, units=units, floor=floor, ahead=max(stood, default=-math.inf)
+            start,
+            whole,
+            score,
+            search=search,
+            units=units,
+            floor=floor,
+            ahead=max(stood, default=-math.inf),
+            enough=enough,
         )
         yield outcome
         if best is None or outcome.score > best.score:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 
 from torch import nn
 
@@ -30,6 +30,7 @@ def critical_lambda(
     search: Search | None = None,
     random_state: RandomState = 0,
     exact: bool = True,
+    deviations: MutableMapping[float, nn.Module] | None = None,
 ) -> Spectrum:
     """Climb from Stackelberg (lambda 0) to Nash (infinity) and say where the pair stops being an equilibrium.
 
@@ -45,6 +46,8 @@ def critical_lambda(
         search: settings of the searches.
         random_state: seed or generator.
         exact: whether to use exact best responses where the pair has them.
+        deviations: filled with the generator's best deviation at each lambda that was searched, copies in evaluation
+            mode as `generator_deviation` gives them.
 
     Returns:
         `Spectrum` with one certificate for each lambda and the enclosure of the critical one.
@@ -81,14 +84,17 @@ def critical_lambda(
             if any(0 < lam < math.inf for lam in ladder):
                 warn_if_piecewise_linear(game.D, norm)
             arena = prepared.arena()
-            arena.planned = 1 + len(ladder) - len(certificates)
+            # D's, G's on V itself, and one at each finite lambda
+            arena.planned = 2 + sum(map(math.isfinite, set(ladder) - set(certificates)))
             discriminator = arena.discriminator()
-            known: list[nn.Module] = []
+            # what was found for V itself is tried at every lambda, and what was found at one lambda at the next
+            known = [arena.generator_on_value()] if bool(arena.held_out_value.isfinite().all()) else []
+            first = tuple(known)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", BudgetWarning)  # each certificate's status says it
                 for lam in ladder:
                     if lam not in certificates:
-                        certificates[lam], player = judge_by_search(
+                        certificates[lam], found = judge_by_search(
                             "proximal",
                             arena,
                             lam=lam,
@@ -97,5 +103,7 @@ def critical_lambda(
                             discriminator=discriminator,
                             known=tuple(known),
                         )
-                        known = [player]
+                        known = [*first, *([found] if found is not None else [])]
+                        if found is not None and deviations is not None:
+                            deviations[lam] = found.player
     return summarise(certificates, stats={"norm": norm, "method": "gradient search" if searched else "exact"})

@@ -86,8 +86,12 @@ def _of_generator(arena: Arena, down: Deviation, lam: float) -> Upper:
     if arena.domain is None:  # the whole space has no bound
         return Upper(math.inf, "all samples", "none without a domain")
     low, high = _box(arena, arena.domain, down, x, z)
-    weights = row_weights(x, count(x), arena)
-    return generator_upper(game, x, value=float(value.mean()), weights=weights, low=low, high=high, lam=lam)
+    seen = _SEEN.setdefault(arena, {})
+    key = (math.isinf(lam), tuple(low.flatten().tolist()), tuple(high.flatten().tolist()))
+    if key not in seen:
+        weights = row_weights(x, count(x), arena)
+        seen[key] = generator_upper(game, x, value=float(value.mean()), weights=weights, low=low, high=high, lam=lam)
+    return seen[key]
 
 
 def _box(arena: Arena, domain: Domain, down: Deviation, x: Rows, z: Rows) -> tuple[Tensor, Tensor]:

@@ -24,8 +24,8 @@ from saddlegan.certify.search._measure import (
     thinned,
 )
 from saddlegan.game import Game
-from saddlegan.modules import clone, frozen, like
-from saddlegan.proximal import Norm, proximal_value
+from saddlegan.modules import awake, clone, frozen, like
+from saddlegan.proximal import Centre, Norm, proximal_value
 from saddlegan.search import (
     RATES,
     Ascent,
@@ -45,6 +45,8 @@ WHOLE_NUMBERS = 2_000_000  # but not so many that their graph keeps more numbers
 LEAST = 256  # samples, however large their graph
 PROBED = 64  # samples on which the units of a search's steps are measured
 INNER = 100  # iterations of L-BFGS for an inner maximum
+FEW = 512  # rows on which inner maxima are compared, by generator or by start, before one is searched in full
+TRIED = 50  # iterations of L-BFGS on these
 ADVERSARIAL = (0.5, 0.999)  # Adam's decays where two players move, as in training
 WARM = 1 / 8  # share of the steps that the inner discriminator takes before the generator moves
 DEAD = 1e-3  # a slope that promises less than this share of the ideal gain, over the whole spread of the data, is none
@@ -64,6 +66,7 @@ class Deviation:
         settled: whether that search had settled.
         growth: what the last quarter of that search, and of an inner maximum, still added.
         slack: what an unfinished inner maximum may still take off the gain; 0 where there is none.
+        answer: the discriminator of that inner maximum; None where there is none.
     """
 
     player: nn.Module
@@ -73,6 +76,7 @@ class Deviation:
     settled: bool
     growth: float
     slack: float
+    answer: nn.Module | None = None
 
 
 class _Shown(nn.Module):
@@ -114,6 +118,8 @@ class Arena:
         self.splits, self.search, self.generator = splits, search, generator
         self.domain = None if game.has_own_value else domain
         self.planned, self._done = 2, 0  # searches of one certificate, for the callback
+        self._freed: Found | None = None  # the generator's search on V itself, which every lambda shares
+        self._answer: nn.Module | None = None  # the discriminator's own deviation
         penalised = game.generator_penalty is not None or game.discriminator_penalty is not None
         self._graph = penalised or game.has_own_value  # which may differentiate in samples
         self.select_value = self._mean(self.game.value, splits.select)
@@ -202,9 +208,11 @@ class Arena:
     def _brought(self, batch: Batch) -> Tensor:
         """What the pair itself would gain, by block, by being brought into the domain: no deviation's own gain."""
         value = self._blocks(self.game.value, batch)
-        if self.outside == 0.0:
+        if self.domain is None or self.outside == 0.0:
             return torch.zeros_like(value)
-        return value - self._blocks(self.game.replace(G=self._held(self.G)).value, batch)
+        # where that loses, nothing is to be taken off
+        brought = value - self._blocks(self.game.replace(G=Held(self.G, self.domain)).value, batch)
+        return brought if float(brought.mean()) > 0.0 else torch.zeros_like(value)
 
     @torch.no_grad()
     def _magnitude(self) -> float:
@@ -251,10 +259,11 @@ class Arena:
             project=self.search.project_discriminator,
         )
         player = frozen(found.player)
+        self._answer = awake(player, self.trainable_D)
         gains = self._blocks(measuring.replace(D=player).value, held_out) - self.held_out_value
         return Deviation(player, gains, gains, found.curve, found.settled, found.slack, 0.0)
 
-    def generator_on_value(self, *, known: Sequence[nn.Module] = ()) -> Deviation:
+    def generator_on_value(self, *, known: Sequence[Deviation] = ()) -> Deviation:
         """Search min_G V(G, D) within the domain; `known` are further generators to try.
 
         A penalty that is D's alone is left out on both sides: G is not credited for what only D plays.
@@ -292,13 +301,16 @@ class Arena:
             held, free = (select_value - value for value in values)
             return held, free
 
-        found = search(self._starts(self.trainable_G, discriminator=False), self._held)
+        if self._freed is None:
+            self._freed = search(self._starts(self.trainable_G, discriminator=False), self._held)
+        found = self._freed
         # what was found at a smaller lambda is a deviation at a larger one: gains do not fall for want of luck
-        player = frozen(max([found.player, *known], key=lambda G: scores(G)[0]))
+        players = [found.player, *(each.player for each in known)]
+        player = frozen(max(players, key=lambda G: scores(G)[0]))
         reached, alone = scores(player)
         if self.domain is not None and reached > 0 and alone < 0.5 * reached:
             # what was found gains in the box only: a generator that goes there by itself may gain as well
-            again = search([player.requires_grad_(True), self.trainable_G], lambda G: G)
+            again = search([awake(player, self.trainable_G), self.trainable_G], lambda G: G)
             player = frozen(max([player, again.player], key=lambda G: min(scores(G))))
         gains = held_out_value - self._blocks(game.replace(G=self._held(player)).value, self.splits.held_out)
         free = gains
@@ -307,67 +319,112 @@ class Arena:
         if self.outside > 0.0 and float(free.mean()) < float(gains.mean()):
             # the pair's own samples lie outside: to be brought into the domain is no move of the generator's own
             gains = free
-        return Deviation(player, gains, free, found.curve, found.settled, found.slack, 0.0)
+        settled = found.settled
+        if float(gains.mean()) < 0.0:  # to stay gains nothing, and loses nothing
+            settled = settled and not _ahead(-gains)
+            player, gains, free = self.G, torch.zeros_like(gains), torch.zeros_like(gains)
+        return Deviation(player, gains, free, found.curve, settled, found.slack, 0.0)
 
     def generator_on_proximal(
-        self, *, lam: float, norm: Norm, known: Sequence[nn.Module] = (), cautious: bool = True
+        self, *, lam: float, norm: Norm, known: Sequence[Deviation] = (), cautious: bool = True
     ) -> Deviation:
         """Search min_G V_lam(G, D), equation (3), within the domain.
 
-        A persistent inner discriminator follows the generator. The generator that wins is then given a full inner
-        maximum.
+        A persistent inner discriminator follows the generator. Where one that gains is known with the discriminator
+        that answers it, the search goes on from both; else it starts as often as every search. Who is best is
+        decided on a few rows, and the winner is then given a full inner maximum.
 
         Args:
             lam: weight of the proximal term, finite.
             norm: its distance.
-            known: further generators to try, such as those found at a smaller lam.
+            known: further generators to try, such as those found at other lambdas.
             cautious: search the inner maximum on the very sample on which the generator is scored. One that fits its
                 sample is too large rather than too small, so that no gain is exaggerated by an inner discriminator
                 that failed to generalise: right for verdicts. Otherwise it is searched, chosen and measured on
                 different samples, as the discriminator's own deviation is: right for a gap, the difference of both.
         """
-        starts = self._starts(self.trainable_G, discriminator=False)
+        starts = [
+            (awake(each.player, self.trainable_G), each.answer)
+            for each in known[-1:]
+            if each.answer is not None and float(each.gains.mean()) > 0.0
+        ] or [(start, self.trainable_D) for start in self._starts(self.trainable_G, discriminator=False)]
         outcomes = []
-        for index, start in enumerate(starts):
+        for index, (start, answer) in enumerate(starts):
             self._tell(f"generator at lambda = {lam:g}", index / (len(starts) + 1))
             rate = self.search.learning_rate * RATES[index % len(RATES)]
-            outcomes.append(self._follow(start, rate, lam=lam, norm=norm))
+            outcomes.append(self._follow(start, answer, rate, lam=lam, norm=norm))
         self._tell(f"generator at lambda = {lam:g}", len(starts) / (len(starts) + 1))
         candidates = [(frozen(outcome.player), warm) for outcome, warm in outcomes]
-        candidates += [(player, self.trainable_D) for player in known]
-        chosen = 0
-        if len(candidates) > 1:
-            scores = [
-                float(self._proximal_gains(G, [D], self.splits.select, lam=lam, norm=norm)[0].mean())
-                for G, D in candidates
-            ]
-            chosen = scores.index(max(scores))
+        candidates += [(each.player, each.answer or self.trainable_D) for each in known]
+        chosen, settled = 0, True
+        if cautious:
+            # to stay is a deviation too, and loses no more than D gains there: whoever ends below has lost the way
+            candidates.append((self.G, self._answer or self.trainable_D))
+            scores = self._compared(candidates, lam=lam, norm=norm)
+            means = [float(score.mean()) for score in scores]
+            chosen = means.index(max(means))
+            if candidates[chosen][0] is self.G:
+                settled = not _ahead(scores[-1] - scores[means.index(max(means[:-1]))])
         G, warm = candidates[chosen]
         measured = self._inner_batch if cautious else self.splits.held_out
-        gains, inner = self._proximal_gains(
-            G, self._inner_starts(warm), measured, lam=lam, norm=norm, cautious=cautious
-        )
-        brought = self._brought(measured)
-        if float(brought.mean()) > 0.0:
-            gains = gains - brought
+        answers = [self.trainable_D] if self._answer is None else [self.trainable_D, self._answer]
         outcome = outcomes[min(chosen, len(outcomes) - 1)][0]
-        settled = outcome.settled and inner.settled
-        if float(gains.mean()) < 0.0:
-            # to stay is a deviation too, and loses no more than D gains there: whoever ends below has lost the way
-            unmoved = frozen(clone(self.trainable_G))
-            stay, inner_there = self._proximal_gains(
-                unmoved, self._inner_starts(self.trainable_D), measured, lam=lam, norm=norm, cautious=cautious
-            )
-            lead = stay - brought - gains if float(brought.mean()) > 0.0 else stay - gains
-            if float(lead.mean()) > 0.0:
-                settled = settled and float(lead.mean()) <= 2.0 * float(lead.std()) / len(lead) ** 0.5
-                G, gains, inner = unmoved, gains + lead, inner_there
+        gains, inner = self._proximal_gains(
+            G,
+            answers if G is self.G else self._inner_starts(warm),
+            # who stays gains nothing at any D', and no caution is due; where D' fits its sample, the gap looks negative
+            self.splits.held_out if G is self.G else measured,
+            lam=lam,
+            norm=norm,
+            cautious=cautious and G is not self.G,
+        )
+        settled = settled and outcome.settled and inner.settled
+        if G is not self.G:
+            gains = gains - self._brought(measured)
+            if float(gains.mean()) < 0.0:
+                stay, answer = self._proximal_gains(self.G, answers, measured, lam=lam, norm=norm, cautious=cautious)
+                if float((stay - gains).mean()) > 0.0:
+                    settled = settled and not _ahead(stay - gains)
+                    G, gains, inner = self.G, stay, answer
         self._done += 1
-        return Deviation(G, gains, gains, outcome.curve, settled, outcome.slack + inner.slack, inner.slack)
+        self._tell(f"generator at lambda = {lam:g}", 0.0)
+        return Deviation(
+            G, gains, gains, outcome.curve, settled, outcome.slack + inner.slack, inner.slack, inner.player
+        )
 
-    def _follow(self, start: nn.Module, rate: float, *, lam: float, norm: Norm) -> tuple[Found, nn.Module]:
-        """Descend V(G, D') with D' kept near the inner maximum of equation (3); return the generator and D'."""
-        D = clone(self.trainable_D).eval()
+    def _compared(self, candidates: list[tuple[nn.Module, nn.Module]], *, lam: float, norm: Norm) -> list[Tensor]:
+        """Gains by block of generators with a D' each, on a few rows; the D' that they were measured at replace theirs.
+
+        Those that cannot come out on top are not measured to the end.
+        """
+        few = thinned(self.splits.select, FEW, rows_in_groups=self.game.rows_in_groups)
+        brought = self._brought(few)
+        promises = [-self._mean(self._proximal(self._held(G), D, lam=lam, norm=norm), few) for G, D in candidates]
+        scores, best = [brought] * len(candidates), -math.inf
+        # the most promising first: a gain that falls below one that was measured stays there
+        for place in sorted(range(len(candidates)), key=lambda place: -promises[place]):
+            G, D = candidates[place]
+            given = torch.zeros_like(brought) if G is self.G else brought
+            gains, inner = self._proximal_gains(
+                G, [D], few, lam=lam, norm=norm, iterations=TRIED, least=best + float(given.mean())
+            )
+            candidates[place], scores[place] = (G, inner.player), gains - given
+            best = max(best, float(scores[place].mean()))
+        return scores
+
+    def _follow(
+        self, start: nn.Module, answer: nn.Module, rate: float, *, lam: float, norm: Norm
+    ) -> tuple[Found, nn.Module]:
+        """Descend V(G, D') with D' kept near the inner maximum of equation (3); return the generator and D'.
+
+        Args:
+            start: the first generator.
+            answer: the first D'.
+            rate: change of a sample a step.
+            lam: weight of the proximal term.
+            norm: its distance.
+        """
+        D = awake(answer, self.trainable_D)
         climb = Ascent(
             D,
             units=self.units_D,
@@ -408,9 +465,23 @@ class Arena:
         return found, D
 
     def _proximal_gains(
-        self, G: nn.Module, starts: list[nn.Module], batch: Batch, *, lam: float, norm: Norm, cautious: bool = True
+        self,
+        G: nn.Module,
+        starts: list[nn.Module],
+        batch: Batch,
+        *,
+        lam: float,
+        norm: Norm,
+        cautious: bool = True,
+        iterations: int = INNER,
+        least: float = -math.inf,
     ) -> tuple[Tensor, Found]:
-        """V(G*, D*) - V_lam(G, D*) by block; see `generator_on_proximal` for where the inner maximum is searched."""
+        """V(G*, D*) - V_lam(G, D*) by block; see `generator_on_proximal` for where the inner maximum is searched.
+
+        The gain falls as the inner maximum rises: the search ends where less than `least` is left.
+        """
+        pair = self._blocks(self.game.value, batch)
+        enough = float(pair.mean()) - least
         game, sample = self._fixed(self._held(G), batch)
         scored = sample if cautious else self._fixed(self._held(G), self.splits.select)[1]
         searched = sample if cautious else self._fixed(self._held(G), self._whole_batch)[1]
@@ -422,10 +493,6 @@ class Arena:
         def value(D: nn.Module, x: Rows, z: Rows) -> Tensor:
             return proximal(D)(x, z)
 
-        def whole(D: nn.Module) -> Tensor:
-            seed_all(0)
-            return proximal(D)(*searched)
-
         def score(D: nn.Module) -> float:
             return self._mean(proximal(D), scored)
 
@@ -434,24 +501,38 @@ class Arena:
                 return self._batch(sample[0]), self._batch(sample[1])
             return self._fixed(self._held(G), self.draw())[1]
 
+        def climb(starts: Sequence[nn.Module], sample: Batch, steps: int) -> Found:
+            centre = Centre(self.D, sample[0], norm)
+
+            def whole(D: nn.Module) -> Tensor:
+                seed_all(0)
+                value = game.replace(D=D).value(*sample)
+                return value if lam == 0 else value - 0.5 * lam * centre.distance(D)
+
+            found = best_of(
+                starts,
+                value,
+                score,
+                draw,
+                whole=whole,
+                search=dataclasses.replace(self.search, steps=min(self.search.steps, steps)),
+                units=self.units_D,
+                project=self.search.project_discriminator,
+                floor=self._floor,
+                polish=False,
+                enough=enough,
+            )
+            return max(found, key=lambda outcome: outcome.score)
+
         if self.search.restarts == 1 and len(starts) > 1:
             starts = [max(starts, key=lambda D: score(frozen(D)))]
-        found = best_of(
-            starts,
-            value,
-            score,
-            draw,
-            whole=whole,
-            search=dataclasses.replace(self.search, steps=min(self.search.steps, INNER)),
-            units=self.units_D,
-            project=self.search.project_discriminator,
-            floor=self._floor,
-            polish=False,
-        )
-        inner = max(found, key=lambda outcome: outcome.score)
+        groups = self.game.rows_in_groups
+        if len(starts) > 1 and self.search.project_discriminator is None and count(searched[0]) >= 2 * FEW:
+            # on a few rows an iteration costs a fraction, and they tell which start leads to the higher maximum
+            starts = [climb(starts, thinned(searched, FEW, rows_in_groups=groups), TRIED).player]
+        inner = climb(starts, searched, iterations)
         unmoved = self._blocks(game.value, sample)
         reached = self._blocks(proximal(inner.player), sample)
-        pair = self._blocks(self.game.value, batch)
         # D* itself is a candidate: the inner maximum is never below V(G, D*), and a failed search invents no gain
         return pair - (reached if float(reached.mean()) > float(unmoved.mean()) else unmoved), inner
 
@@ -502,8 +583,8 @@ class Arena:
             self.search.callback(who, min(1.0, (self._done + share) / max(1, self.planned)))
 
     def _held(self, G: nn.Module) -> nn.Module:
-        """The generator, its samples held in the domain."""
-        return G if self.domain is None else Held(G, self.domain)
+        """The generator, its samples held in the domain; the pair's own, which stays where it is, as it is."""
+        return G if self.domain is None or G is self.G else Held(G, self.domain)
 
     @property
     def _rows(self) -> int:
@@ -596,6 +677,11 @@ class Arena:
 
     def _projected(self, player: nn.Module, *, discriminator: bool) -> nn.Module:
         return apply(self.search.project_discriminator if discriminator else self.search.project_generator, player)
+
+
+def _ahead(lead: Tensor) -> bool:
+    """Whether a lead by block is more than chance."""
+    return float(lead.mean()) > 2.0 * float(lead.std()) / len(lead) ** 0.5
 
 
 def _is_linear(game: Game) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from saddlegan import checks
 from saddlegan.batch import Rows, count
@@ -89,9 +89,9 @@ def judge_by_search(
     norm: Norm,
     tests: int = 2,
     discriminator: Deviation | None = None,
-    known: Sequence[nn.Module] = (),
+    known: Sequence[Deviation] = (),
     fixed_budget: bool = False,
-) -> tuple[Certificate, nn.Module]:
+) -> tuple[Certificate, Deviation | None]:
     """Judge by searched deviations; return the certificate and the generator's best deviation."""
     value = float(arena.held_out_value.mean())
     if not math.isfinite(value):
@@ -101,7 +101,7 @@ def judge_by_search(
         empty = certificate(
             kind, math.nan, math.nan, "none", "undecided", stats, error=math.nan, status=Status.NON_FINITE
         )
-        return empty, arena.G
+        return empty, None
     up = arena.discriminator() if discriminator is None else discriminator
     if math.isinf(lam):
         down = arena.generator_on_value(known=known)
@@ -238,7 +238,7 @@ def judge_by_search(
         error=total.standard_error,
         status=status,
     )
-    return found, down.player
+    return found, down
 
 
 def describe(search: Search) -> dict[str, Any]:

@@ -66,13 +66,15 @@ def _judge(opened: OpenRun, objective: str, lams: Sequence[float], norm: Norm, s
     run, game = opened.run, opened.game_of(objective)
     X = opened.rows(game)
     ladder = sorted({0.0, *lams, math.inf})
-    found = critical_lambda(game, X, lams=ladder, norm=norm, search=search, random_state=seed)
+    moves: dict[float, nn.Module] = {}
+    found = critical_lambda(game, X, lams=ladder, norm=norm, search=search, random_state=seed, deviations=moves)
     norms = gradient_norms(game, X, random_state=seed)
     entry = Equilibrium(**vars(found), gradient_norms=norms, norm=norm, objective=game.objective.name)
     add(run, KEY, as_dict(entry))
     nash = found.certificates[-1]
     computed = nash.status is Status.OPTIMAL  # exactly: only a refuted pair has a deviation to show
     if (nash.verdict == "refuted" or not computed) and not math.isinf(nash.generator_gain):
-        moved = generator_deviation(game, X, search=search, random_state=seed)
+        # where the spectrum was computed exactly there is none yet
+        moved = moves.get(math.inf) or generator_deviation(game, X, search=search, random_state=seed)
         run.write_bytes(PICTURE, before_and_after(run, game, moved, seed=seed))
     return found
