@@ -45,6 +45,7 @@ html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = "saddlegan"
 html_copy_source = False
+smartquotes_action = "qe"  # not the dashes: --out stays what is typed
 GENERATED = Path(__file__).parent / "_generated"
 GENERATED.mkdir(exist_ok=True)
 html_static_path = ["_static", GENERATED.name]
@@ -124,11 +125,29 @@ def _make_explorer(app) -> None:
 
 
 def _tables_for_every_width(app, page, template, context, doctree) -> None:
-    """Name in each cell its column, which a narrow screen shows instead of the head; code breaks between its parts."""
+    """Name in each cell its column, which a narrow screen shows instead of the head; code breaks between its parts.
+
+    Numbers, flags and the hyphenated words of tables stay on one line: a browser would break 2e-14 after its hyphen.
+    """
     if "body" in context:
-        context["body"] = re.sub(
-            r"<table.*?</table>", lambda table: _labelled(table[0]), context["body"], flags=re.DOTALL
+        body = re.sub(r"<table.*?</table>", lambda table: _labelled(table[0]), context["body"], flags=re.DOTALL)
+        context["body"] = "".join(
+            part if part.startswith("<pre") else _whole(part, r"(?<![\w<-])(?:--?[a-z][\w-]*|[\d.]+e-\d+)")
+            for part in re.split(r"(<pre.*?</pre>)", body, flags=re.DOTALL)
         )
+
+
+LONGEST = 26  # characters of a word that a narrow screen holds on one line
+
+
+def _whole(text: str, words: str) -> str:
+    """Markup in which what matches `words`, outside of tags, stays on one line."""
+
+    def kept(found: re.Match[str]) -> str:
+        return f'<span class="whole">{found[0]}</span>' if len(found[0]) <= LONGEST else found[0]
+
+    parts = re.split(r"(<[^>]*>)", text)
+    return "".join(part if part.startswith("<") else re.sub(words, kept, part) for part in parts)
 
 
 def _labelled(table: str) -> str:
@@ -143,7 +162,7 @@ def _labelled(table: str) -> str:
         return re.sub(r"(?<=>)[^<>]+(?=<)", lambda words: re.sub(r"([._(=])(?=\w)", r"\1<wbr>", words[0]), found[0])
 
     body = re.sub(r"<code\b.*?</code>", code, re.sub(r"<tr\b.*?</tr>", row, body, flags=re.DOTALL), flags=re.DOTALL)
-    return head + mark + body if mark else table
+    return head + mark + _whole(body, r"[\w.(]+(?:-[\w.)]+)+") if mark else table
 
 
 def setup(app) -> None:

@@ -206,7 +206,7 @@ KINDS: dict[str, Kind] = {
     "line ends of old Macs": Kind(text(("a,b,c\n" + rows()).replace("\n", "\r")), X, ABC),
     "no line end at the end": Kind(text("a,b,c\n" + rows().rstrip()), X, ABC),
     "blank lines": Kind(text("\na,b,c\n\n" + rows().replace("\n", "\n\n")), X, ABC),
-    "a separator at the end of each line": Kind(text("a,b,c,\n" + rows(tail=","))),
+    "a separator at the end of each line": Kind(text("a,b,c,\n" + rows(tail=",")), X, ABC),
     "comments above the names (#)": Kind(text("# made on a Monday, after tea\n\n# twice\na,b,c\n" + rows()), X, ABC),
     "`numpy.savetxt` with `header=`": Kind(text("# a b c\n" + rows(" ")), X, ABC),
     "a comment above rows without names": Kind(text("# made on a Monday\n" + rows()), X),

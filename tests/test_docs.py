@@ -80,6 +80,21 @@ def test_every_cell_of_a_table_names_its_column():
     assert '<td data-label="cost">1' in made
 
 
+def test_numbers_flags_and_hyphenated_words_of_tables_stay_whole():
+    docs = configuration()
+    context = {
+        "body": "<p>a two-layer <code>--set x</code>, 2e-14</p><pre>--set</pre><table><thead><tr><th>a</th></tr>"
+        "</thead>"
+        '<tbody><tr><td><a href="x-y.html">descent-ascent</a></td></tr></tbody></table>'
+    }
+    docs._tables_for_every_width(None, None, None, context, None)
+    for word in ("--set", "2e-14", "descent-ascent"):
+        assert context["body"].count(f'<span class="whole">{word}</span>') == 1
+    assert "two-layer" in context["body"]
+    assert "<pre>--set</pre>" in context["body"]
+    assert 'href="x-y.html"' in context["body"]
+
+
 THEORY = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
 
 

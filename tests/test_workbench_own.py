@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -213,3 +214,40 @@ def test_what_cannot_be_trained_is_refused_by_name(
     assert cli.run(["train", *shlex.split(words)]) == 2
     assert said in capsys.readouterr().err
     assert not (place / "runs").exists()
+
+
+@pytest.mark.usefixtures("place")
+def test_bytes_that_reach_a_pair_of_small_samples_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    bytes_ = np.random.default_rng(0).integers(0, 256, (64, 2), dtype=np.uint8)
+    np.save("bytes.npy", bytes_)
+    assert cli.run(["diagnose", "own_games:dropping", "--data", "bytes.npy"]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith(
+        "the data are bytes from 0 to 255, and the pair gets them as they are: its samples lie from "
+    )
+    assert "x / 127.5 - 1" in first
+    game = dropping()
+    assert saved.said_of_bytes(game, bytes_)
+    assert not saved.said_of_bytes(game, bytes_.astype(float))
+    with torch.no_grad():
+        for parameter in game.G.parameters():
+            parameter.mul_(100.0)
+    assert not saved.said_of_bytes(game, bytes_)
+
+
+def test_a_run_of_own_classes_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    layer = {"kind": "import", "options": {"path": "no_such.nets:G"}}
+    config = {
+        "command": "save",
+        "model": "own",
+        "data": {"source": "ring", "shape": [9, 2]},
+        "latent": {"size": 2},
+        "generator": {"kind": "sequential", "options": {"layers": {"0": layer}}},
+        "discriminator": None,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    words = ["measure", str(tmp_path)]
+    script = f"import sys; from saddlegan.workbench import cli; cli.run({words!r}); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "classes of the module no_such.nets: pass --import no_such.nets" in done.stderr
+    assert not set(done.stdout.split()) & {"torch", "scipy", "pandas", "matplotlib"}

@@ -87,6 +87,24 @@ def test_columns_are_kept_in_order_or_left_out(flowers) -> None:
     np.testing.assert_array_equal(array.X[0], [3.0, 0.0])
 
 
+@pytest.mark.parametrize("head", ["a,b,\n", "a,b\n", ""])
+def test_separators_that_end_the_rows_make_no_column(head: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(head + "1,2.5,\n3,4,\n5,7,\n")
+    data = sources.load(tmp_path / "t.csv")
+    np.testing.assert_array_equal(data.X, [[1, 2.5], [3, 4], [5, 7]])
+    assert data.spec.columns == (("a", "b") if head else None)
+    assert any("left out the last column, which has no name and no value" in note for note in data.notes)
+
+
+def test_a_last_column_with_a_name_or_a_late_value_is_not_left_out(tmp_path: Path) -> None:
+    (tmp_path / "named.csv").write_text("a,b,c\n1,2,\n3,4,\n")
+    with pytest.raises(DataError, match="holds NaN in row 0, column 2"):
+        sources.load(tmp_path / "named.csv")
+    (tmp_path / "late.csv").write_text("a,b,\n" + "1,2,\n" * 300 + "3,4,5\n")  # behind the lines that are looked at
+    with pytest.raises(DataError, match="has a value in row 300"):
+        sources.load(tmp_path / "late.csv")
+
+
 def test_what_cannot_be_chosen_is_named(flowers) -> None:
     path, _ = flowers
     with pytest.raises(DataError, match="did you mean 'colour'"):

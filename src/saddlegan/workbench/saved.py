@@ -151,6 +151,27 @@ def game_from(words: str) -> Game:
     return game
 
 
+@torch.no_grad()
+def said_of_bytes(game: Game, X: np.ndarray) -> str:
+    """A word on rows (n, d) that are bytes, which a pair of one's own gets as they are; nothing of other rows.
+
+    Nothing either where its samples are of the same size.
+    """
+    if X.dtype != np.uint8:
+        return ""
+    try:
+        made = players.copy_of(game.G)(game.sample_latent(CHECKED_ROWS, torch.Generator().manual_seed(0)).cpu())
+    except (RuntimeError, IndexError):  # said by whoever runs it next
+        return ""
+    low, high = float(made.min()), float(made.max())
+    if high - low > 255 / 4:
+        return ""
+    return (
+        f"the data are bytes from 0 to 255, and the pair gets them as they are: its samples lie from {low:.3g} to "
+        f"{high:.3g}; give a file in its own units, such as numpy.save(..., x / 127.5 - 1) for those of tanh"
+    )
+
+
 def trainable_game(words: str, seed: int) -> Game:
     """The game of `module:function` as `saddlegan train` takes it.
 

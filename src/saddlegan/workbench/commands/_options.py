@@ -8,7 +8,7 @@ import dataclasses
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -280,7 +280,7 @@ def check_pair_of(words: str, data: str | None) -> bool:
     return True
 
 
-def check_pair(words: str, data: str | None) -> bool:
+def check_pair(words: str, data: str | None, modules: Sequence[str] | None = None) -> bool:
     """Whether a pair is named MODULE:FUNCTION, with its data; else it must be a run, which knows its own.
 
     Raises:
@@ -290,21 +290,37 @@ def check_pair(words: str, data: str | None) -> bool:
     """
     own = check_pair_of(words, data)
     if not own:
-        check_run(Path(words))
+        check_run(Path(words), modules)
     return own
 
 
-def check_run(path: Path) -> None:
-    """Refuse what is no run folder, before anything slow is imported.
+def check_run(path: Path, modules: Sequence[str] | None = None) -> None:
+    """Refuse what is no run folder, or needs a module that is not given, before anything slow is imported.
 
     Raises:
-        RunError: no folder, or one without a sound config.json.
+        RunError: no folder, or one without a sound config.json; or its networks are classes of somebody's own and
+            there are no `modules`.
     """
     if not path.is_dir():
         raise RunError(f"{path} is not a run folder: {'a file' if path.exists() else 'nothing'} is there")
     from saddlegan.workbench.runs.config import read_config
 
-    read_config(path / "config.json")
+    config = read_config(path / "config.json")
+    for player in (config.generator, config.discriminator):
+        own = None if player is None else _module_of(player.model_dump())
+        if own is not None and not modules and own not in sys.modules:
+            raise RunError(f"the networks of {path} are classes of the module {own}: pass --import {own}")
+
+
+def _module_of(network: Mapping[str, Any]) -> str | None:
+    """The module of a network, or of its first layer, that is neither torch's nor ours."""
+    options = network.get("options", {})
+    path = str(options.get("path", ""))
+    if network.get("kind") == "import" and path.partition(".")[0] not in ("torch", "saddlegan"):
+        return path.partition(":")[0]
+    layers = options.get("layers", {})
+    each = layers.values() if isinstance(layers, Mapping) else ()
+    return next(filter(None, (_module_of(layer) for layer in each if isinstance(layer, Mapping))), None)
 
 
 ENDINGS = (".png", ".npy", ".npz", ".csv", ".parquet", ".xlsx")

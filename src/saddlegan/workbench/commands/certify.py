@@ -65,7 +65,7 @@ def certify(
     if objective is not None:
         options.check_objective(objective)
     folder = Path(run)
-    own = options.check_pair(run, data)
+    own = options.check_pair(run, data, import_)
     if out is not None and not own:
         raise InputError("`out` belongs to MODULE:FUNCTION; a run folder is judged where it is")
     from saddlegan.certify import Norm, Search
@@ -86,6 +86,8 @@ def certify(
         check_destination(folder, overwrite=overwrite)
         saved.save(folder, saved.game_from(run), data=data, overwrite=overwrite)
     opened = runs.load(folder, device=here.device)
+    if own and (said := saved.said_of_bytes(opened.game, opened.data.X)):
+        console.say(said)
     value, said = _judge.value_of(opened, objective)
     distance, said_too = _judge.norm_for(opened.run.load_discriminator(), cast(Norm | None, norm))
     for line in filter(None, (said, said_too)):

@@ -34,7 +34,7 @@ def compare(
     if len({path.resolve() for path in runs}) < len(runs):
         raise InputError("`RUN` names one folder twice")
     for path in runs:
-        options.check_run(path)
+        options.check_run(path, import_)
     from saddlegan.workbench.report.scene import short_name
     from saddlegan.workbench.runs.folder import Run
     from saddlegan.workbench.saved import import_modules

@@ -30,7 +30,7 @@ def diagnose(
         options.check_ending(out, (".html",))
         if out.exists() and not overwrite:
             raise InputError(f"{out} exists; choose another name or pass --overwrite")
-    own = options.check_pair(run, data)
+    own = options.check_pair(run, data, import_)
     from saddlegan import certify
     from saddlegan.workbench import files, saved
     from saddlegan.workbench.data import sources
@@ -43,9 +43,12 @@ def diagnose(
     solved, only = False, ""
     if own:
         game = saved.game_from(run)
+        rows = sources.load(str(data))
+        if units := saved.said_of_bytes(game, rows.X):
+            with console.for_programs(out == options.STANDARD_OUTPUT):
+                console.say(units)
         game.G.to(here.device)
         game.D.to(here.device)
-        rows = sources.load(str(data))
         X = runs.shaped(game, rows.X, image_shape=rows.image_shape, of=run).to(here.device)
         found = certify.diagnose(game, X, random_state=seed)
     else:

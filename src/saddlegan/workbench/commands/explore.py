@@ -20,7 +20,7 @@ def explore(
     import_: options.ImportOption = None,
 ) -> Outcome:
     """Write the explorer of RUN: samples, latents and beta to play with, in one page that opens offline."""
-    options.check_run(run)
+    options.check_run(run, import_)
     from saddlegan.workbench.report import explorer
     from saddlegan.workbench.runs import folder as runs
     from saddlegan.workbench.saved import import_modules

@@ -49,7 +49,7 @@ def measure(
     if against is None and not is_run:
         raise InputError(f"`--against` must name the data, as {samples} is not a run folder")
     if is_run:
-        options.check_run(samples)
+        options.check_run(samples, import_)
     for name in (against, None if is_run else str(samples)):
         if name is not None:
             options.check_source(name)

@@ -20,7 +20,7 @@ def report(
     import_: options.ImportOption = None,
 ) -> Outcome:
     """Write report.html and report.json of RUN again, from what the folder holds."""
-    options.check_run(run)
+    options.check_run(run, import_)
     from saddlegan.workbench.report import page as reports
     from saddlegan.workbench.runs import opened as runs
     from saddlegan.workbench.saved import import_modules

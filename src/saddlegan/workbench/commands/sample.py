@@ -33,7 +33,7 @@ def sample(
     options.check_ending(out, options.ENDINGS)
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists; choose another name or pass --overwrite")
-    options.check_run(run)
+    options.check_run(run, import_)
     from saddlegan.workbench.report import export
     from saddlegan.workbench.runs import classes
     from saddlegan.workbench.runs import folder as runs

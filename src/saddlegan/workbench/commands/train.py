@@ -156,6 +156,8 @@ def train(
                 where, n_samples=n_samples, random_state=seed, skip_bad=skip_bad, image_shape=shape, table=table
             )
         console.notes(real.notes)
+        if game is not None and (said := saved.said_of_bytes(game, real.X)):
+            console.say(said)
         if game is None:
             suited = defaults_for(real, rule, chosen.get("start", "random"))
         else:

@@ -258,6 +258,10 @@ def _text(path: Path, options: TableOptions) -> Table:
     if sep != ",":
         notes.append(f"columns are separated by {SEPARATORS.get(sep, 'spaces')}")
     cells = _cells(lines, sep)
+    trailing = _ends_with_separator(cells, sep)
+    if trailing:
+        cells = [row[:-1] if row[-1] == "" else row for row in cells]
+        notes.append("left out the last column, which has no name and no value: the rows end with a separator")
     decimal = options.decimal or _decimal(cells[1:] or cells)
     if decimal == ",":
         notes.append("the decimal mark is a comma")
@@ -290,6 +294,13 @@ def _text(path: Path, options: TableOptions) -> Table:
         )
     except pd.errors.EmptyDataError as error:
         raise DataError(f"{path} holds no row of numbers") from error
+    if trailing:
+        if bool(frame.iloc[:, -1].notna().any()):
+            row = int(np.argmax(frame.iloc[:, -1].notna().to_numpy()))
+            raise DataError(
+                f"{path} has a value in row {row} (counted from 0) of a last column that has no name; name it"
+            )
+        frame = frame.iloc[:, :-1]
     names = ["", *first] if unnamed else first
     if has_header and frame.shape[1] != len(names):
         raise DataError(f"{path} names {len(names)} columns in its first line, but its rows have {frame.shape[1]}")
@@ -425,6 +436,17 @@ def _cells(lines: Sequence[str], sep: str) -> list[list[str]]:
     if sep == r"\s+":
         return [line.split() for line in lines]
     return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=sep, skipinitialspace=True)]
+
+
+def _ends_with_separator(cells: Sequence[Sequence[str]], sep: str) -> bool:
+    """Whether every row ends with a separator, as some programs write, and the names name nothing behind it."""
+    first, rows = cells[0], cells[1:]
+    if sep == r"\s+" or not rows or any(len(row) < 2 or row[-1] != "" for row in rows):
+        return False
+    width = len(rows[0])
+    return all(len(row) == width for row in rows) and (
+        (len(first) == width and first[-1] == "") or len(first) == width - 1
+    )
 
 
 def _separator(lines: Sequence[str], path: Path, decimal: str | None) -> str:
