@@ -196,6 +196,14 @@ def test_flat_pictures_are_told_from_others() -> None:
     assert flat < 10 < steep
 
 
+def test_the_page_shows_the_lines_of_the_example() -> None:
+    root = Path(__file__).parents[1]
+    page, example = (root / name for name in ("docs/command-line.md", "examples/wine_table.py"))
+    block = re.search(r"^```shell\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert block is not None
+    assert block[1].splitlines() == re.findall(r"^ {4}(saddlegan .*)$", example.read_text(), re.MULTILINE)
+
+
 @pytest.mark.slow  # runs whole commands
 def test_the_example_of_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     example = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "wine_table.py"))
