@@ -137,7 +137,7 @@ def _tables_for_every_width(app, page, template, context, doctree) -> None:
         )
 
 
-LONGEST = 26  # characters of a word that a narrow screen holds on one line
+LONGEST = 30  # characters of a word that a narrow screen holds on one line
 
 
 def _whole(text: str, words: str) -> str:
@@ -162,7 +162,7 @@ def _labelled(table: str) -> str:
         return re.sub(r"(?<=>)[^<>]+(?=<)", lambda words: re.sub(r"([._(=])(?=\w)", r"\1<wbr>", words[0]), found[0])
 
     body = re.sub(r"<code\b.*?</code>", code, re.sub(r"<tr\b.*?</tr>", row, body, flags=re.DOTALL), flags=re.DOTALL)
-    return head + mark + _whole(body, r"[\w.(]+(?:-[\w.)]+)+") if mark else table
+    return _whole(head + mark + body, r"[\w.(]+(?:-[\w.)]+)+") if mark else table
 
 
 def setup(app) -> None:

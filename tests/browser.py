@@ -35,6 +35,20 @@ FLAGS = (
 )
 PATIENCE = 60.0  # seconds; a loaded machine starts a browser slowly
 
+# words of a table's cells that stand on more than one line
+BROKEN_WORDS = """[...document.querySelectorAll("table th, table td")].flatMap(cell => {
+  const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), broken = [];
+  for (let node; (node = walker.nextNode()); )
+    for (const word of node.data.matchAll(/\\S+/g)) {
+      const range = document.createRange();
+      range.setStart(node, word.index);
+      range.setEnd(node, word.index + word[0].length);
+      const lines = new Set([...range.getClientRects()].filter(box => box.width > 0).map(box => Math.round(box.top)));
+      if (lines.size > 1) broken.push(word[0]);
+    }
+  return broken;
+})"""
+
 
 def find_chromium() -> str | None:
     """Path of a Chromium or Chrome, or None."""
@@ -89,6 +103,12 @@ class Tab:
     def wait_for(self, method: str) -> None:
         while not any(event.get("method") == method for event in self.events):
             self.events.append(json.loads(self.socket.recv()))
+
+    def go(self, path: Path) -> None:
+        """Open another local page, and wait until it is loaded."""
+        self.events = [event for event in self.events if event.get("method") != "Page.loadEventFired"]
+        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.wait_for("Page.loadEventFired")
 
     def press(self, key: str) -> None:
         """Press and release a key where the focus is: a letter, "Tab", "ArrowRight", "Enter", " "."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from browser import BROKEN_WORDS, Tab, find_chromium, open_page
+
 ROOT = Path(__file__).parent.parent
 REFERENCE = re.compile(r"\{py:\w+\}`~?([\w.]+)`")
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -93,6 +95,30 @@ def test_numbers_flags_and_hyphenated_words_of_tables_stay_whole():
     assert "two-layer" in context["body"]
     assert "<pre>--set</pre>" in context["body"]
     assert 'href="x-y.html"' in context["body"]
+
+
+BUILT = ROOT / "docs" / "_build" / "html"  # `make docs`, which `make test` runs before the tests
+
+
+@pytest.mark.skipif(find_chromium() is None, reason="no Chromium found")
+@pytest.mark.skipif(not (BUILT / "index.html").is_file(), reason="make docs first")
+@pytest.mark.browser
+@pytest.mark.slow  # starts Chromium
+def test_no_page_breaks_a_word_of_a_table_or_hides_anything():
+    pages = [BUILT / f"{page.stem}.html" for page in PAGES]
+
+    def walk(tab: Tab) -> dict[tuple[str, int], object]:
+        found = {}
+        for page in pages:
+            tab.go(page)
+            for width in (400, 1280):
+                tab.resize(width)
+                found[page.stem, width] = tab.evaluate(BROKEN_WORDS), tab.overflow()
+        return found
+
+    seen = open_page(pages[0], act=walk)
+    assert seen.result == {(page.stem, width): ([], 0) for page in pages for width in (400, 1280)}
+    assert seen.errors == []
 
 
 THEORY = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from PIL import Image
 
 import saddlegan
 from begun import begun
-from browser import Page, Tab, find_chromium, open_page
+from browser import BROKEN_WORDS, Page, Tab, find_chromium, open_page
 from saddlegan.certify import GradientNorms
 from saddlegan.errors import InputError, RunError
 from saddlegan.networks import MLP
@@ -338,21 +338,6 @@ def faults(page: Page) -> list[str]:
     found += [f"image without text: {index}" for index, (alt, _) in enumerate(page.images) if not alt.strip()]
     found += [f"image not loaded: {alt}" for alt, width in page.images if width == 0]
     return found + ([f"{page.overflow} pixels too wide"] if page.overflow > 0 else [])
-
-
-# words of a table's cells that stand on more than one line
-BROKEN_WORDS = """[...document.querySelectorAll("table th, table td")].flatMap(cell => {
-  const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), broken = [];
-  for (let node; (node = walker.nextNode()); )
-    for (const word of node.data.matchAll(/\\S+/g)) {
-      const range = document.createRange();
-      range.setStart(node, word.index);
-      range.setEnd(node, word.index + word[0].length);
-      const lines = new Set([...range.getClientRects()].filter(box => box.width > 0).map(box => Math.round(box.top)));
-      if (lines.size > 1) broken.push(word[0]);
-    }
-  return broken;
-})"""
 
 
 @needs_browser
