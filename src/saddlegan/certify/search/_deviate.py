@@ -86,6 +86,23 @@ class _Shown(nn.Module):
         return x
 
 
+class _Once(nn.Module):
+    """A player that computes nothing twice for the same tensors."""
+
+    def __init__(self, player: nn.Module) -> None:
+        super().__init__()
+        self.player = player
+        self._known: list[tuple[tuple[Tensor, ...], Tensor]] = []
+
+    def forward(self, *given: Tensor) -> Tensor:
+        for known, output in self._known:
+            if len(known) == len(given) and all(a is b for a, b in zip(known, given, strict=True)):
+                return output
+        output = self.player(*given)
+        self._known.append((given, output))
+        return output
+
+
 def _is_dead(player: nn.Module, output: Tensor) -> bool:
     """Whether no trainable parameter moves the output, to first order."""
     if not output.requires_grad:
@@ -368,6 +385,14 @@ class Arena:
         G, warm = candidates[chosen]
         measured = self._inner_batch if cautious else self.splits.held_out
         answers = [self.trainable_D] if self._answer is None else [self.trainable_D, self._answer]
+        if G is not self.G:  # what answers one generator may answer another that lies beyond the data
+            game, sample = self._fixed(self._held(G), measured)
+            warm = max(
+                [warm, *(D for _, D in candidates)],
+                key=lambda D: self._mean(
+                    lambda x, z: proximal_value(game.replace(D=D), self.D, x, z, lam=lam, norm=norm), sample
+                ),
+            )
         outcome = outcomes[min(chosen, len(outcomes) - 1)][0]
         gains, inner = self._proximal_gains(
             G,
@@ -436,7 +461,7 @@ class Arena:
         def follow(G: nn.Module, steps: int) -> None:
             for _ in range(steps):
                 game, (x, z) = self._fixed(self._held(G), self.draw())
-                climb(proximal_value(game.replace(D=D), self.D, x, z, lam=lam, norm=norm))
+                climb(self._penalised(game, D, (x, z), lam=lam, centre=Centre(self.D, x, norm)))
 
         def loss(G: nn.Module, x: Rows, z: Rows) -> Tensor:
             follow(G, self.search.inner_steps)
@@ -506,8 +531,7 @@ class Arena:
 
             def whole(D: nn.Module) -> Tensor:
                 seed_all(0)
-                value = game.replace(D=D).value(*sample)
-                return value if lam == 0 else value - 0.5 * lam * centre.distance(D)
+                return self._penalised(game, D, sample, lam=lam, centre=centre)
 
             found = best_of(
                 starts,
@@ -535,6 +559,15 @@ class Arena:
         reached = self._blocks(proximal(inner.player), sample)
         # D* itself is a candidate: the inner maximum is never below V(G, D*), and a failed search invents no gain
         return pair - (reached if float(reached.mean()) > float(unmoved.mean()) else unmoved), inner
+
+    def _penalised(self, game: Game, D: nn.Module, batch: Batch, *, lam: float, centre: Centre) -> Tensor:
+        """V(G, D') - (lam/2) ||D' - D*||^2 on the centre's own rows."""
+        if lam == 0:
+            return game.replace(D=D).value(*batch)
+        bare = game.discriminator_penalty is None and game.fake_transform is None and not game.has_own_value
+        if centre.norm == "l2" and bare:  # V and the distance look at the same rows through the same D'
+            D = _Once(D)
+        return game.replace(D=D).value(*batch) - 0.5 * lam * centre.distance(D)
 
     def _inner_starts(self, warm: nn.Module) -> list[nn.Module]:
         # the follower first: it is near the inner maximum at the generator that won; then the proximal term's centre
