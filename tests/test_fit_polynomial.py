@@ -133,6 +133,7 @@ def test_dual_bound_stays_valid_for_any_weights():
         assert dual_bound(mean, moment, 0.5, 1.0, 1.0, U, rng.standard_normal(4))[1] <= value + 1e-6
 
 
+@pytest.mark.slow  # a program in sixty dimensions
 def test_large_d_takes_the_closed_form_and_says_so():
     X = np.random.default_rng(0).standard_normal((200, 80)) * np.linspace(0.3, 2, 80)
     model = fit.PolynomialWGAN(beta=0.5).fit(X)

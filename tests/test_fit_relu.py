@@ -186,6 +186,7 @@ def test_upper_bound_is_a_small_multiple_in_fifty_dimensions():
     assert found.value <= found.upper <= 4.0 * found.value
 
 
+@pytest.mark.slow  # many descents
 def test_free_points_on_the_ring_are_feasible_monotone_and_nearly_global():
     X, beta = ring(200), 0.1
     model = fit.ReLUWGAN(beta=beta, random_state=0).fit(X)

@@ -121,6 +121,7 @@ def test_latents_of_a_linear_relu_generator_give_the_rows_back():
     np.testing.assert_allclose(model.inverse_transform(model.transform(X)), X, atol=1e-8)
 
 
+@pytest.mark.slow  # exact fits of thirty rows
 @pytest.mark.parametrize("options", [{}, {"center": True}], ids=["as they are", "centred"])
 def test_weighted_rows_of_relu_are_repeated_rows(options):
     """Oracle: (1) of the repeated rows, whose zonotope the weighted ones must have."""

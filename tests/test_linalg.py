@@ -122,6 +122,7 @@ def test_a_sample_is_no_distance_from_its_own_rows_in_another_order(shape, kind)
     assert found <= 1e-13 * float(torch.linalg.matrix_norm(X.double(), 2)) ** 2 / shape[0]
 
 
+@pytest.mark.slow  # large matrices
 def test_wide_difference_and_its_vector_equal_numpy():
     rng = np.random.default_rng(0)
     A, B = rng.standard_normal((7, 1500)), 0.9 * rng.standard_normal((5, 1500))

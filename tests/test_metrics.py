@@ -181,6 +181,7 @@ def test_modes_ceiling(draw):
     assert metrics.modes(generated=x, centers=centers, sd=0.05, real=x).floor == found.value
 
 
+@pytest.mark.slow  # all pairs of many images
 def test_fifty_copied_and_fifty_repeated_images_are_called(digits):
     real, _, held, fresh, _ = digits
     found = metrics.copies(real=real, generated=np.r_[real[:50] + 1e-3, fresh[:450]], held_out=held, random_state=0)
@@ -208,6 +209,7 @@ def test_a_ladder_of_noise_is_climbed(net, digits, draw):
         assert found[0].above_floor < 3 < found[-1].above_floor
 
 
+@pytest.mark.slow  # all pairs of many images
 def test_missing_classes_are_seen_by_coverage(digits):
     real, _, held, fresh, y = digits
     for kept, bound in ((y != 3, 3.0), (y >= 5, 8.0)):

@@ -75,16 +75,19 @@ def test_every_stage_is_solved_exactly(c, dtype):
         torch.testing.assert_close(stage.factor, above[:, None] * stage.components, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow  # whole fits
 def test_fewer_images_than_pixels():
     X, components = pictures(n=40), (5, 9, 20)
     assert_solves(fit.ProCoGAN((4, 8, 16), components).fit(X), X, components)
 
 
+@pytest.mark.slow  # several whole fits
 def test_float32_images():
     X, components = pictures(dtype="float32"), (5, 20)
     assert_solves(fit.ProCoGAN((4, 16), components).fit(X), X.astype("float64"), components, tolerance=1e-5)
 
 
+@pytest.mark.slow  # whole fits
 def test_more_components_than_the_images_have():
     """Grey pictures stored in three channels: rank 16 at 4 x 4, where 20 are asked for; no noise is divided by."""
     X = np.repeat(pictures(c=1), 3, axis=3)

@@ -164,16 +164,10 @@ MANNERS: dict[str, Any] = {
 }
 
 
-@settings(max_examples=15, **MANNERS)
-@given(data=st.data())
-def test_altered_json_is_used_or_named(data: st.DataObject, runs: Path, tmp_path: Path) -> None:
-    alterations(data, runs, tmp_path / "work")
-
-
 @pytest.mark.slow  # many runs are opened
 @settings(max_examples=50, **MANNERS)
 @given(data=st.data())
-def test_altered_json_is_used_or_named_at_length(data: st.DataObject, runs: Path, tmp_path: Path) -> None:
+def test_altered_json_is_used_or_named(data: st.DataObject, runs: Path, tmp_path: Path) -> None:
     alterations(data, runs, tmp_path / "work", (*COMMANDS, *SLOWER))
 
 
@@ -238,16 +232,10 @@ def weights(data: st.DataObject, runs: Path, work: Path) -> None:
     check(runs, work, kind, command, name, damaged(data, (runs / kind / name).read_bytes()))
 
 
-@settings(max_examples=15, **MANNERS)
-@given(data=st.data())
-def test_altered_weights_are_used_or_named(data: st.DataObject, runs: Path, tmp_path: Path) -> None:
-    weights(data, runs, tmp_path / "work")
-
-
 @pytest.mark.slow  # many runs are opened
 @settings(max_examples=30, **MANNERS)
 @given(data=st.data())
-def test_altered_weights_are_used_or_named_at_length(data: st.DataObject, runs: Path, tmp_path: Path) -> None:
+def test_altered_weights_are_used_or_named(data: st.DataObject, runs: Path, tmp_path: Path) -> None:
     weights(data, runs, tmp_path / "work")
 
 
