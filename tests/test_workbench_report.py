@@ -31,6 +31,7 @@ from saddlegan.workbench.report.figures import pictures, style
 from saddlegan.workbench.report.figures import samples as figures
 from saddlegan.workbench.report.scene import Scene, Section, title_of
 from saddlegan.workbench.report.sections import equilibrium, every_run, findings
+from saddlegan.workbench.report.sections import trained as trained_sections
 from saddlegan.workbench.runs import certificate as certificates
 from saddlegan.workbench.runs import folder as runs
 from saddlegan.workbench.runs import players
@@ -296,6 +297,23 @@ def test_one_row_for_each_verdict_and_no_gain_below_zero() -> None:
     assert [row[1] for row in rows[:-1]] == ["refuted", "suspected"]
     assert rows[0][0] == "Stackelberg (lambda = 0); proximal, lambda = 1 to Nash (lambda = infinity)"
     assert "generator none found to 0.5" in rows[0][2]
+
+
+def test_a_training_s_gains_below_zero_are_none_found_and_errors_are_no_curves() -> None:
+    rows = [
+        {"step": 0, "proximal_gap": 0.5, "proximal_gap_error": 0.1, "generator_gain": -0.2, "discriminator_gain": 0.7},
+        {"step": 9, "proximal_gap": 0.1, "proximal_gap_error": 0.1, "generator_gain": 0.1, "discriminator_gain": "nan"},
+    ]
+    panels = trained_sections.panels({"run": rows}, trained_sections.numeric_names(rows))
+    assert list(panels) == ["proximal gap", "generator gain", "discriminator gain"]
+    assert panels["generator gain"]["run"] == ([0, 9], [0.0, 0.1])
+    assert np.isnan(panels["discriminator gain"]["run"][1][1])
+    assert trained_sections.figure("generator_gain", -0.2) == "none found"
+    assert trained_sections.figure("generator_loss", -0.2) == "-0.2"
+    options = {"objective": "non-saturating", "lam": 1.0, "norm": "l2", "certify_steps": 5}
+    assert "measured on the vanilla value" in trained_sections._judged_by(options)
+    assert "training itself followed the non-saturating losses" in trained_sections._judged_by(options)
+    assert "followed" not in trained_sections._judged_by({**options, "objective": "wasserstein"})
 
 
 def test_a_proof_is_a_flat_line_whatever_the_rounding() -> None:

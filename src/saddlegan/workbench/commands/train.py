@@ -385,13 +385,15 @@ def summary(run: Run, ending: Ending) -> list[tuple[str, str]]:
     """What a user reads when the training ends: the last line of metrics, with its spread over seeds."""
     import numpy as np
 
+    from saddlegan.workbench.report.sections.trained import GAINS
+
     rows = [("steps", f"{ending.done:,} of {run.config.options['steps']:,}")]
     last = (run.metrics() or [{}])[-1]
     for name, value in last.items():
         if name == "step" or not isinstance(value, (int, float)):
             continue
         by_seed = last.get(f"{name}_by_seed")
-        words = f"{value:.4g}"
+        words = f"{value:.4g}" if name not in GAINS or value >= 0 else "none found"
         if by_seed:
             words += f" +- {np.std(by_seed):.2g} over {len(by_seed)} seeds ({', '.join(f'{v:.3g}' for v in by_seed)})"
         if name == "high_quality":

@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from saddlegan import objectives
 from saddlegan.metrics._modes import HIGH_QUALITY, ModeMetrics, mode_metrics
 from saddlegan.workbench.report import html
 from saddlegan.workbench.report.figures import training as training_figures
 from saddlegan.workbench.report.scene import Scene, Section, thin
 from saddlegan.workbench.training import loop
 from saddlegan.workbench.training.session import FIGURES
+
+GAINS = ("generator_gain", "discriminator_gain")
+ERROR = "_error"  # at the end of the name of a figure's standard error, which is no curve of its own
 
 MEANINGS = {
     "value": "V(G, D), mean over the steps since the line before, penalties included",
@@ -26,7 +30,7 @@ MEANINGS = {
     "spread": "spread of the samples relative to the data's; below 1 they have shrunk",
     "proximal_gap": "proximal duality gap of the averaged generator and the discriminator; 0 at an equilibrium",
     "proximal_gap_error": "its standard error",
-    "generator_gain": "the generator's share of the gap, by a search of fixed budget",
+    "generator_gain": "the generator's share of the gap, by a search of fixed budget; a share below 0 is none found",
     "discriminator_gain": "the discriminator's share, likewise",
     "kernel": "kernel distance of 128 samples to data; 0 for equal distributions, below it by chance",
     "kernel_above_floor": "by how many standard errors that is worse than other real rows; beyond 3 it is no accident",
@@ -41,7 +45,7 @@ def training(scene: Scene) -> Section | None:
         return None
     names = numeric_names(rows)
     last = rows[-1]
-    table = [(name.replace("_", " "), html.number(latest(rows, name)), MEANINGS.get(name, "")) for name in names]
+    table = [(name.replace("_", " "), figure(name, latest(rows, name)), MEANINGS.get(name, "")) for name in names]
     options = scene.run.config.options
     done = "" if last["step"] >= options["steps"] else f" The run stopped early, at {last['step']:,}."
     parts: list[Markup] = [
@@ -152,18 +156,24 @@ def numeric_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for name, value in named if isinstance(value, (int, float))))
 
 
+def figure(name: str, value: float) -> str:
+    """A figure as the last line shows it; a search that ends below where it began has found no gain."""
+    return "none found" if name in GAINS and value < 0 else html.number(value)
+
+
 def latest(rows: Sequence[Mapping[str, Any]], name: str) -> float:
     """The newest figure of that name; "nan" and "inf" stand for what JSON has no words for."""
     return next(float(row[name]) for row in reversed(rows) if isinstance(row.get(name), (int, float, str)))
 
 
 def _judged_by(options: Mapping[str, Any]) -> str:
-    chosen = options.get("certify_objective")
+    played = objectives.get(options["objective"])
+    chosen = options.get("certify_objective") or (played.name if played.zero_sum else played.twin) or played.name
     words = (
-        f"The proximal gap is measured on the {chosen or options['objective']} value at lambda = {options['lam']:g} "
+        f"The proximal gap is measured on the {chosen} value at lambda = {options['lam']:g} "
         f"({options['norm']} distance) by searches of {options['certify_steps']} steps each, the same for every line."
     )
-    if chosen is not None and chosen != options["objective"]:
+    if chosen != played.name:
         words += f" The training itself followed the {options['objective']} losses."
     if options.get("stop_below") is not None:
         words += f" It was to stop once gap plus twice its standard error fell below {options['stop_below']:g}."
@@ -173,18 +183,19 @@ def _judged_by(options: Mapping[str, Any]) -> str:
 def panels(
     runs: Mapping[str, Sequence[Mapping[str, Any]]], names: Sequence[str]
 ) -> dict[str, dict[str, training_figures.Curve]]:
-    """Metrics as the curves' panels; lines that lack a figure are passed over, NaN leaves a gap."""
+    """Metrics as the curves' panels; lines that lack a figure are passed over, NaN leaves a gap, no gain is 0."""
     return {
         name.replace("_", " "): {
             label: (
                 [row["step"] for row in rows if name in row],
-                [_number(row[name]) for row in rows if name in row],
+                [_number(row[name], least=0.0 if name in GAINS else -np.inf) for row in rows if name in row],
             )
             for label, rows in runs.items()
         }
         for name in names
+        if not name.endswith(ERROR)
     }
 
 
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) else float("nan")
+def _number(value: Any, *, least: float) -> float:
+    return max(float(value), least) if isinstance(value, (int, float)) else float("nan")
