@@ -18,6 +18,7 @@ from sklearn.datasets import load_wine
 
 from saddlegan.errors import DataError, InputError
 from saddlegan.workbench import cli
+from saddlegan.workbench.commands.fit import said_of_units
 from saddlegan.workbench.data import sources
 from saddlegan.workbench.data.spec import DataSpec
 from saddlegan.workbench.data.tables import TableOptions
@@ -194,6 +195,18 @@ def test_flat_pictures_are_told_from_others() -> None:
     steps, ragged = list(range(60)), np.random.default_rng(0).normal(size=60).tolist()
     flat, steep = (shapes(training.curves({"loss": {"a": (steps, values)}})) for values in ([1.0] * 60, ragged))
     assert flat < 10 < steep
+
+
+def test_a_column_that_is_nearly_all_the_variance_is_pointed_out(tmp_path: Path) -> None:
+    wine: Any = load_wine(as_frame=True)
+    wine.data.to_csv(tmp_path / "wine.csv", index=False)
+    share = wine.data["proline"].var() / wine.data.var().sum()
+    said = said_of_units(sources.load(tmp_path / "wine.csv"))
+    assert said.startswith(f"column 'proline' has {share:.1%} of the variance")
+    assert "--standardise" in said
+    assert not said_of_units(sources.load(tmp_path / "wine.csv", table=TableOptions(standardise=True)))
+    assert not said_of_units(sources.load(tmp_path / "wine.csv", table=TableOptions(drop=("proline",))))
+    assert not said_of_units(sources.load("ring", n_samples=50))
 
 
 def test_the_page_shows_the_lines_of_the_example() -> None:

@@ -20,9 +20,12 @@ from saddlegan.workbench.terminal.progress import progress
 
 if TYPE_CHECKING:
     from saddlegan.networks import AbstractFeatures
+    from saddlegan.workbench.data.sources import Data
 
 MAX_FEATURES = 20_000  # beyond that the features' k x k moment fills the memory
 PROGRESSIVE = "progressive"
+ALONE = 0.99  # share of the variance beyond which one column is nearly all that is seen
+UNIT_ROWS = 1 << 14  # rows on which that is looked at
 ENGINES = ("serial", "threads", "distributed", "dask")
 
 DISTRIBUTED = "distributed"
@@ -156,6 +159,8 @@ def fit(
     if said is not None:
         data = sources.labelled(data, said)
     console.notes(data.notes)
+    if one := said_of_units(data):
+        console.say(one)
     given = dict(chosen)
     if kind is not None:
         given["features"] = make_features(kind, n_latent=given.get("n_latent", known["n_latent"].default), seed=seed)
@@ -187,6 +192,21 @@ def fit(
 
 
 SAID = ("n_latent", "beta", "center")  # said in the line to type again, given or not
+
+
+def said_of_units(data: Data) -> str:
+    """A word on a table one of whose columns has nearly all the variance, in its units; "" for other data."""
+    if data.spec.columns is None or data.spec.units is not None or data.X.shape[1] < 3:
+        return ""
+    variances = data.X[:UNIT_ROWS].astype("float64").var(0)
+    place = int(variances.argmax())
+    if not variances[place] > ALONE * variances.sum():
+        return ""
+    share = variances[place] / variances.sum()
+    return (
+        f"column {data.spec.columns[place]!r} has {share:.1%} of the variance in the units of the file, and the solver "
+        "will see little else; --standardise gives every column the same weight"
+    )
 
 
 def parse_features(text: str) -> tuple[str, int] | None:
