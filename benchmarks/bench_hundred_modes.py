@@ -1,6 +1,8 @@
 """A hundred modes on three layouts by the command line's defaults, beside the package `particlegan` at equal time.
 
-    python benchmarks/bench_hundred_modes.py [seeds] [layout,...] [first seed]
+    python benchmarks/bench_hundred_modes.py [seeds] [layout,...] [first seed] [NAME=VALUE ...]
+
+where NAME=VALUE are options of the recipe in place of its defaults, such as lr_generator=3e-4.
 
 Layouts: square (10 x 10, spacing 2), rotated (the same by 30 degrees), staggered (every other row shifted by half a
 spacing); standard deviation 0.05, 100,000 rows without their modes, as a file would hold them. Prints, for every run,
@@ -25,7 +27,7 @@ from saddlegan.metrics import mode_metrics
 from saddlegan.workbench.data import sources
 from saddlegan.workbench.data.spec import DataSpec
 from saddlegan.workbench.training import memory
-from saddlegan.workbench.training.recipe import DEFAULT_RULE, defaults_for, make_recipe
+from saddlegan.workbench.training.recipe import DEFAULT_RULE, defaults_for, make_recipe, read_settings
 from saddlegan.workbench.training.session import Session, scale_of
 
 LAYOUTS = ("square", "rotated", "staggered")
@@ -62,10 +64,10 @@ def show(title: str, samples: np.ndarray, layout: str, seconds: float, updates: 
     )
 
 
-def ours(layout: str, seed: int) -> float:
-    """Train by the defaults; return the processor seconds."""
+def ours(layout: str, seed: int, options: dict[str, object]) -> float:
+    """Train by the defaults but for the options given; return the processor seconds."""
     data = draw(layout)
-    recipe = make_recipe(**{**defaults_for(data, DEFAULT_RULE), "rule": DEFAULT_RULE, "seed": seed})
+    recipe = make_recipe(**{**defaults_for(data, DEFAULT_RULE), "rule": DEFAULT_RULE, "seed": seed, **options})
     started = time.process_time()
     session = Session(recipe, data)
     for _ in range(recipe.steps):
@@ -111,9 +113,10 @@ def main() -> None:
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
     layouts = sys.argv[2].split(",") if len(sys.argv) > 2 else LAYOUTS
     first = int(sys.argv[3]) if len(sys.argv) > 3 else 0
+    options = read_settings(sys.argv[4:])
     for layout in layouts:
         for seed in range(first, first + seeds):
-            seconds = ours(layout, seed)
+            seconds = ours(layout, seed, options)
             if importlib.util.find_spec("particlegan") is not None:
                 theirs(layout, seed, seconds)
 

@@ -21,11 +21,11 @@ import torch
 from saddlegan import train
 from saddlegan.workbench.data import sources
 from saddlegan.workbench.training import loop, memory
-from saddlegan.workbench.training.recipe import defaults_for, make_recipe
+from saddlegan.workbench.training.recipe import STEADY, defaults_for, make_recipe
 from saddlegan.workbench.training.session import Session
 
 # a D without features and fewer signs: the recipe under which the tables of rules were measured
-PLAIN: dict[str, object] = {"fourier": (), "bits": 8}
+PLAIN: dict[str, object] = {"fourier": (), "bits": 8, **STEADY}
 
 # the source, the start whose defaults are taken, and options beyond them
 TASKS: dict[str, tuple[str, str, dict[str, object]]] = {

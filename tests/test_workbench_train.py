@@ -24,13 +24,14 @@ from saddlegan.metrics._modes import ModeMetrics, frechet_distance, mode_metrics
 from saddlegan.results import Step
 from saddlegan.workbench import cli
 from saddlegan.workbench.data import sources, synthetic
+from saddlegan.workbench.data.spec import DataSpec
 from saddlegan.workbench.locks import holder
 from saddlegan.workbench.runs import checkpoints
 from saddlegan.workbench.runs import folder as runs
 from saddlegan.workbench.terminal import progress
 from saddlegan.workbench.training import loop
-from saddlegan.workbench.training.recipe import Recipe, defaults_for, make_recipe
-from saddlegan.workbench.training.session import Session, config_of, figures_of
+from saddlegan.workbench.training.recipe import QUICK, STEADY, Recipe, defaults_for, make_recipe
+from saddlegan.workbench.training.session import Session, config_of, figures_of, make_pair
 from saddlegan.workbench.training.stopping import StopWhen
 from saddlegan.workbench.training.tracked import Tracked
 
@@ -366,7 +367,7 @@ def test_a_finished_run_goes_on_to_the_bits_of_a_longer_one(tmp_path: Path, caps
 def test_schedules_that_follow_the_length_are_said_or_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By the mixtures' recipe: the learning rate falls from a quarter of the steps on, and noise shrinks."""
+    """By the mixtures' recipe: the learning rate falls from the first step on, and noise shrinks."""
     out = str(tmp_path / "run")
     assert cli.run(["train", "ring", "--steps", "6", "--checkpoint-every", "3", *SMALL, "--out", out]) == 0
     assert cli.run(["train", "--resume", out, "--steps", "8", "--at", "3"]) == 2
@@ -510,6 +511,37 @@ def test_few_modes_take_the_narrow_pair() -> None:
     assert defaults_for(ring, "alternating")["fourier"] == defaults_for(ring, "primal-dual")["fourier"] == (1.0, 16.0)
     assert defaults_for(ring, "primal-dual", "collapsed:1")["fourier"] == (3.0,)
     assert defaults_for(ring, "primal-dual", "collapsed:1").get("hidden", wide) == wide
+
+
+def test_the_quick_rates_are_for_few_columns_and_a_start_of_their_own() -> None:
+    def options(columns: int, start: str = "random", rule: str = "alternating") -> set[str]:
+        X = np.random.default_rng(0).standard_normal((30, columns))
+        data = sources.Data("rows", X, DataSpec(source="rows", shape=X.shape), "rows")
+        return set(defaults_for(data, rule, start))
+
+    assert options(2) >= set(QUICK) | {"fourier"}
+    assert options(3) >= set(QUICK)
+    assert not options(4) & (set(QUICK) | {"fourier"})
+    assert "gaussian_gain" not in options(2, "collapsed:1")
+    assert options(2, rule="primal-dual") == {"fourier", "gaussians"}
+    assert set(STEADY) == set(QUICK)
+    assert STEADY != QUICK
+
+
+def test_the_gain_scales_the_first_weights_of_the_gaussians_alone() -> None:
+    ring = sources.load("ring", n_samples=50)
+    options: dict[str, Any] = {"hidden": (8,), "bits": 3, "gaussians": 2, "seed": 4}
+    (usual, D), (narrow, D_narrow) = (
+        make_pair(make_recipe(**options, gaussian_gain=gain), ring, 4) for gain in (1.0, 0.25)
+    )
+    first, *others = usual.parameters()
+    first_narrow, *others_narrow = narrow.parameters()
+    assert torch.equal(first_narrow[:, :3], first[:, :3])
+    assert torch.equal(first_narrow[:, 3:], 0.25 * first[:, 3:])
+    assert all(map(torch.equal, others, others_narrow))
+    assert all(map(torch.equal, D.parameters(), D_narrow.parameters()))
+    with pytest.raises(InputError, match="belongs to `network` mlp"):
+        make_recipe(network="image", hidden=(8,), gaussian_gain=0.5)
 
 
 @pytest.mark.slow  # starts two trainings

@@ -20,7 +20,7 @@ from saddlegan.workbench.report.figures import style, training
 from saddlegan.workbench.reproductions import pairs, pictures
 from saddlegan.workbench.reproductions.finding import Check, Experiment, Figure, Finding, spread
 from saddlegan.workbench.reproductions.work import Work
-from saddlegan.workbench.training.recipe import defaults_for, make_recipe
+from saddlegan.workbench.training.recipe import STEADY, defaults_for, make_recipe
 from saddlegan.workbench.training.session import Session
 
 PRIMAL_DUAL = "Chen, Wang and Ge, Training GANs via Primal-Dual Subgradient Methods, ICLR 2018 (arXiv 1802.01765)"
@@ -286,8 +286,8 @@ def mixtures(work: Work) -> Finding:
     return Finding(
         setting={
             "data": ", ".join(f"{name} ({most[name]} modes)" for name in names),
-            "steps": f"{steps:,} (the command's default is 12,000)",
-            "everything else": "defaults of `saddlegan train`, the same for each rule",
+            "steps": f"{steps:,} (by default such rates take 12,000)",
+            "everything else": "defaults of `saddlegan train` at its steady rates, the same for each rule",
             "samples": "2,500 of the moving average, judged by PacGAN's protocol",
             "seeds": f"{len(work.seeds)}" + ("; one for 100 modes" if "100 modes" in names else ""),
         },
@@ -319,7 +319,8 @@ def _hundred() -> Data:
 
 
 def _mixture_run(data: Data, rule: str, seed: int, steps: int) -> dict[str, Any]:
-    recipe = make_recipe(**{**defaults_for(data, rule), "rule": rule, "seed": seed, "steps": steps})
+    # the steady rates are those under which the rules were compared
+    recipe = make_recipe(**{**defaults_for(data, rule), **STEADY, "rule": rule, "seed": seed, "steps": steps})
     session = Session(recipe, data)
     for _ in range(steps):
         session.step()

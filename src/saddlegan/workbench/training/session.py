@@ -239,6 +239,7 @@ def make_pair(recipe: Recipe, data: Data, seed: int) -> tuple[nn.Module, nn.Modu
         torch.manual_seed(_mixed(seed, len(STREAMS)))
         if recipe.network == "mlp":
             G = networks.MLP(n_latent, d, hidden=recipe.hidden)
+            next(G.parameters()).data[:, recipe.bits :] *= recipe.gaussian_gain
             fourier = recipe.fourier if len(recipe.fourier) == 2 else sum(recipe.fourier)  # of none or one
             return G, networks.MLP(d, 1, hidden=recipe.hidden, activation=recipe.activation, fourier=fourier)
         if data.image_shape is None or len(recipe.hidden) != 1:
