@@ -523,6 +523,7 @@ def test_the_quick_rates_are_for_few_columns_and_a_start_of_their_own() -> None:
     assert options(3) >= set(QUICK)
     assert not options(4) & (set(QUICK) | {"fourier"})
     assert "gaussian_gain" not in options(2, "collapsed:1")
+    assert "gaussian_gain" not in defaults_for(sources.load("ring", n_samples=200), "alternating")
     assert options(2, rule="primal-dual") == {"fourier", "gaussians"}
     assert set(STEADY) == set(QUICK)
     assert STEADY != QUICK

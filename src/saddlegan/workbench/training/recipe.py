@@ -392,7 +392,8 @@ def defaults_for(data: Data, rule: str, start: str = "random") -> dict[str, Any]
     elif start == "random" and len(data.centers) <= FEW_MODES:
         found["hidden"] = (64, 64, 64)
     if start == "random" and data.X.shape[1] <= PLANE:
-        found |= {"fourier": SCALES, **(QUICK if rule == DEFAULT_RULE else {})}
+        # the library's own mixtures have few modes, which steady rates hold as well, and less narrowly
+        found |= {"fourier": SCALES, **(QUICK if rule == DEFAULT_RULE and data.centers is None else {})}
     if rule == "proximal":
         found["activation"] = "softplus"
     if math.prod(data.X.shape) > 1 << 28:
