@@ -33,13 +33,17 @@ def test_no_family_gets_a_false_verdict(name: str) -> None:
 @pytest.mark.slow  # judges every family
 @pytest.mark.parametrize(("name", "gain"), [("clipped, at the corner", 0.0), ("spectral norm, off the corner", 0.5)])
 @pytest.mark.parametrize("lam", [math.inf, 1.0])
-def test_to_be_brought_into_the_domain_is_no_gain(name: str, gain: float, lam: float) -> None:
+def test_to_be_brought_into_the_domain_is_no_gain_and_hides_none(name: str, gain: float, lam: float) -> None:
     """The pair's samples lie outside the data's box. Oracle: V = w (3 - t) with |t| <= 1, by hand."""
     known = FAMILIES[name].make(1, 1.0)
-    options = {"search": known.search(steps=20, samples=512, restarts=2, evaluations=5), "random_state": 1}
+    options = {"search": known.search(steps=40, samples=512, restarts=3, evaluations=5), "random_state": 1}
     if math.isinf(lam):
         certificate = certify.nash(known.game, known.data, **options)
     else:
         certificate = certify.proximal(known.game, known.data, lam=lam, norm="parameters", **options)
     assert certificate.stats["outside"] > 0.0
     assert certificate.generator_gain <= gain + 5.0 * certificate.standard_error + 1e-6
+    assert certificate.generator_gain >= 0.9 * gain
+    # at the corner real samples in place of the generated would gain, beyond the class of G: that is a doubt, no more
+    found = ("not refuted", "undecided") if gain == 0.0 else ("refuted",) if math.isinf(lam) else ("suspected",)
+    assert certificate.verdict in found

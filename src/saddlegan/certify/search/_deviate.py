@@ -222,10 +222,18 @@ class Arena:
         with torch.no_grad():
             return self.domain.outside(self.game.generate(z, conditions(x)))
 
+    @property
+    def _foreign(self) -> bool:
+        """Whether the domain is not the pair's: most of its samples lie beyond, and deviations are judged as they are.
+
+        Held in the domain all generators look alike from so far away, and nothing would be seen of what they gain.
+        """
+        return self.outside > 0.5
+
     def _brought(self, batch: Batch) -> Tensor:
         """What the pair itself would gain, by block, by being brought into the domain: no deviation's own gain."""
         value = self._blocks(self.game.value, batch)
-        if self.domain is None or self.outside == 0.0:
+        if self.domain is None or self.outside == 0.0 or self._foreign:
             return torch.zeros_like(value)
         # where that loses, nothing is to be taken off
         brought = value - self._blocks(self.game.replace(G=Held(self.G, self.domain)).value, batch)
@@ -386,7 +394,7 @@ class Arena:
         measured = self._inner_batch if cautious else self.splits.held_out
         answers = [self.trainable_D] if self._answer is None else [self.trainable_D, self._answer]
         if G is not self.G:  # what answers one generator may answer another that lies beyond the data
-            game, sample = self._fixed(self._held(G), measured)
+            game, sample = self._fixed(self._judged(G), measured)
             warm = max(
                 [warm, *(D for _, D in candidates)],
                 key=lambda D: self._mean(
@@ -424,7 +432,7 @@ class Arena:
         """
         few = thinned(self.splits.select, FEW, rows_in_groups=self.game.rows_in_groups)
         brought = self._brought(few)
-        promises = [-self._mean(self._proximal(self._held(G), D, lam=lam, norm=norm), few) for G, D in candidates]
+        promises = [-self._mean(self._proximal(self._judged(G), D, lam=lam, norm=norm), few) for G, D in candidates]
         scores, best = [brought] * len(candidates), -math.inf
         # the most promising first: a gain that falls below one that was measured stays there
         for place in sorted(range(len(candidates)), key=lambda place: -promises[place]):
@@ -507,9 +515,9 @@ class Arena:
         """
         pair = self._blocks(self.game.value, batch)
         enough = float(pair.mean()) - least
-        game, sample = self._fixed(self._held(G), batch)
-        scored = sample if cautious else self._fixed(self._held(G), self.splits.select)[1]
-        searched = sample if cautious else self._fixed(self._held(G), self._whole_batch)[1]
+        game, sample = self._fixed(self._judged(G), batch)
+        scored = sample if cautious else self._fixed(self._judged(G), self.splits.select)[1]
+        searched = sample if cautious else self._fixed(self._judged(G), self._whole_batch)[1]
 
         def proximal(D: nn.Module) -> Callable[[Rows, Rows], Tensor]:
             played = game.replace(D=D)
@@ -524,7 +532,7 @@ class Arena:
         def draw() -> Batch:
             if cautious:
                 return self._batch(sample[0]), self._batch(sample[1])
-            return self._fixed(self._held(G), self.draw())[1]
+            return self._fixed(self._judged(G), self.draw())[1]
 
         def climb(starts: Sequence[nn.Module], sample: Batch, steps: int) -> Found:
             centre = Centre(self.D, sample[0], norm)
@@ -618,6 +626,10 @@ class Arena:
     def _held(self, G: nn.Module) -> nn.Module:
         """The generator, its samples held in the domain; the pair's own, which stays where it is, as it is."""
         return G if self.domain is None or G is self.G else Held(G, self.domain)
+
+    def _judged(self, G: nn.Module) -> nn.Module:
+        """The generator as a gain on the proximal value is measured."""
+        return G if self._foreign else self._held(G)
 
     @property
     def _rows(self) -> int:
