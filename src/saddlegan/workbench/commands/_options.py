@@ -147,34 +147,19 @@ SamplesOption = Annotated[
         otherwise="10,000, or 100,000 of train",
     ),
 ]
+
+
+def choice(flag: str, text: str, *words: str, show_default: bool = True) -> Any:
+    """An option that is one of several words."""
+    return typer.Option(flag, parser=Choice(*words), metavar="|".join(words), help=text, show_default=show_default)
+
+
 YES_OR_NO = ("auto", "yes", "no")
-HeaderOption = Annotated[
-    str,
-    typer.Option(
-        "--header",
-        parser=Choice(*YES_OR_NO),
-        metavar="|".join(YES_OR_NO),
-        help="Text files: whether the first line names the columns.",
-    ),
-]
-IndexOption = Annotated[
-    str,
-    typer.Option(
-        "--index",
-        parser=Choice(*YES_OR_NO),
-        metavar="|".join(YES_OR_NO),
-        help="Text files: whether the first column names the rows.",
-    ),
-]
+HeaderOption = Annotated[str, choice("--header", "Text files: whether the first line names the columns.", *YES_OR_NO)]
+IndexOption = Annotated[str, choice("--index", "Text files: whether the first column names the rows.", *YES_OR_NO)]
 DeviceOption = Annotated[
     str,
-    typer.Option(
-        "--device",
-        parser=Choice(*DEVICES),
-        metavar="|".join(DEVICES),
-        help="Where to compute; auto is cuda where there is a GPU [auto].",
-        show_default=False,
-    ),
+    choice("--device", "Where to compute; auto is cuda where there is a GPU [auto].", *DEVICES, show_default=False),
 ]
 
 

@@ -31,12 +31,7 @@ def certify(
     ] = None,
     norm: Annotated[
         str | None,
-        typer.Option(
-            "--norm",
-            parser=options.Choice(*NORMS),
-            metavar="|".join(NORMS),
-            help="Distance of the proximal term [sobolev; l2 for a piecewise linear D].",
-        ),
+        options.choice("--norm", "Distance of the proximal term [sobolev; l2 for a piecewise linear D].", *NORMS),
     ] = None,
     objective: Annotated[
         str | None,

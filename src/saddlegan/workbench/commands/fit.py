@@ -41,12 +41,8 @@ def fit(
     chosen: dict[str, Any],
     model: Annotated[
         str,
-        typer.Option(
-            "--model",
-            parser=options.Choice(*generated.solvers()),
-            metavar="|".join(generated.solvers()),
-            help="The discriminator to solve against [quadratic].",
-            show_default=False,
+        options.choice(
+            "--model", "The discriminator to solve against [quadratic].", *generated.solvers(), show_default=False
         ),
     ] = "quadratic",
     features: Annotated[
@@ -63,11 +59,10 @@ def fit(
     ] = None,
     engine: Annotated[
         str,
-        typer.Option(
+        options.choice(
             "--engine",
-            parser=options.Choice(*ENGINES),
-            metavar="|".join(ENGINES),
-            help="With --progressive: where sums are computed; distributed: processes of torchrun [serial].",
+            "With --progressive: where sums are computed; distributed: processes of torchrun [serial].",
+            *ENGINES,
             show_default=False,
         ),
     ] = "serial",

@@ -59,12 +59,7 @@ def train(
     device: options.DeviceOption = "auto",
     log: Annotated[
         list[str] | None,
-        typer.Option(
-            "--log",
-            parser=options.Choice(*LOGS),
-            metavar="|".join(LOGS),
-            help="Also log every line of metrics there; repeat it for more.",
-        ),
+        options.choice("--log", "Also log every line of metrics there; repeat it for more.", *LOGS),
     ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Short for --log tensorboard.")] = False,
     resume: Annotated[Path | None, typer.Option("--resume", help="Go on with a run folder.")] = None,
