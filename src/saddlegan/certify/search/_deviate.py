@@ -230,14 +230,17 @@ class Arena:
         """
         return self.outside > 0.5
 
-    def _brought(self, batch: Batch) -> Tensor:
-        """What the pair itself would gain, by block, by being brought into the domain: no deviation's own gain."""
+    def _baseline(self, G: nn.Module, batch: Batch) -> Tensor:
+        """V of the pair, by block, from which a generator's gain counts.
+
+        What the pair itself would gain by being brought into the domain is no deviation's own gain; the pair's own
+        generator, which stays, is not brought there.
+        """
         value = self._blocks(self.game.value, batch)
-        if self.domain is None or self.outside == 0.0 or self._foreign:
-            return torch.zeros_like(value)
-        # where that loses, nothing is to be taken off
-        brought = value - self._blocks(self.game.replace(G=Held(self.G, self.domain)).value, batch)
-        return brought if float(brought.mean()) > 0.0 else torch.zeros_like(value)
+        if G is self.G or self.domain is None or self.outside == 0.0 or self._foreign:
+            return value
+        brought = self._blocks(self.game.replace(G=Held(self.G, self.domain)).value, batch)
+        return brought if float(brought.mean()) < float(value.mean()) else value
 
     @torch.no_grad()
     def _magnitude(self) -> float:
@@ -394,12 +397,10 @@ class Arena:
         measured = self._inner_batch if cautious else self.splits.held_out
         answers = [self.trainable_D] if self._answer is None else [self.trainable_D, self._answer]
         if G is not self.G:  # what answers one generator may answer another that lies beyond the data
-            game, sample = self._fixed(self._judged(G), measured)
+            played = self._judged(G)
             warm = max(
                 [warm, *(D for _, D in candidates)],
-                key=lambda D: self._mean(
-                    lambda x, z: proximal_value(game.replace(D=D), self.D, x, z, lam=lam, norm=norm), sample
-                ),
+                key=lambda D: self._mean(self._proximal(played, D, lam=lam, norm=norm), measured),
             )
         outcome = outcomes[min(chosen, len(outcomes) - 1)][0]
         gains, inner = self._proximal_gains(
@@ -412,13 +413,11 @@ class Arena:
             cautious=cautious and G is not self.G,
         )
         settled = settled and outcome.settled and inner.settled
-        if G is not self.G:
-            gains = gains - self._brought(measured)
-            if float(gains.mean()) < 0.0:
-                stay, answer = self._proximal_gains(self.G, answers, measured, lam=lam, norm=norm, cautious=cautious)
-                if float((stay - gains).mean()) > 0.0:
-                    settled = settled and not _ahead(stay - gains)
-                    G, gains, inner = self.G, stay, answer
+        if G is not self.G and float(gains.mean()) < 0.0:
+            stay, answer = self._proximal_gains(self.G, answers, measured, lam=lam, norm=norm, cautious=cautious)
+            if float((stay - gains).mean()) > 0.0:
+                settled = settled and not _ahead(stay - gains)
+                G, gains, inner = self.G, stay, answer
         self._done += 1
         self._tell(f"generator at lambda = {lam:g}", 0.0)
         return Deviation(
@@ -431,19 +430,16 @@ class Arena:
         Those that cannot come out on top are not measured to the end.
         """
         few = thinned(self.splits.select, FEW, rows_in_groups=self.game.rows_in_groups)
-        brought = self._brought(few)
         promises = [-self._mean(self._proximal(self._judged(G), D, lam=lam, norm=norm), few) for G, D in candidates]
-        scores, best = [brought] * len(candidates), -math.inf
+        scores: dict[int, Tensor] = {}
+        best = -math.inf
         # the most promising first: a gain that falls below one that was measured stays there
         for place in sorted(range(len(candidates)), key=lambda place: -promises[place]):
             G, D = candidates[place]
-            given = torch.zeros_like(brought) if G is self.G else brought
-            gains, inner = self._proximal_gains(
-                G, [D], few, lam=lam, norm=norm, iterations=TRIED, least=best + float(given.mean())
-            )
-            candidates[place], scores[place] = (G, inner.player), gains - given
-            best = max(best, float(scores[place].mean()))
-        return scores
+            gains, inner = self._proximal_gains(G, [D], few, lam=lam, norm=norm, iterations=TRIED, least=best)
+            candidates[place], scores[place] = (G, inner.player), gains
+            best = max(best, float(gains.mean()))
+        return [scores[place] for place in range(len(candidates))]
 
     def _follow(
         self, start: nn.Module, answer: nn.Module, rate: float, *, lam: float, norm: Norm
@@ -513,7 +509,7 @@ class Arena:
 
         The gain falls as the inner maximum rises: the search ends where less than `least` is left.
         """
-        pair = self._blocks(self.game.value, batch)
+        pair = self._baseline(G, batch)
         enough = float(pair.mean()) - least
         game, sample = self._fixed(self._judged(G), batch)
         scored = sample if cautious else self._fixed(self._judged(G), self.splits.select)[1]
