@@ -200,3 +200,4 @@ def test_a_search_that_loses_to_staying_put_has_not_settled(monkeypatch):
     assert not lost.settled
     assert float(lost.gains.mean()) == pytest.approx(0.0, abs=1e-12)
     assert torch.equal(lost.player.theta, known.game.G.theta)
+    assert not found.generator_on_proximal(lam=1.0, norm="parameters", known=[lost]).settled  # nor at the next lambda

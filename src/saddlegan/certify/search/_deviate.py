@@ -383,7 +383,8 @@ class Arena:
             outcomes.append(self._follow(start, answer, rate, lam=lam, norm=norm))
         self._tell(f"generator at lambda = {lam:g}", len(starts) / (len(starts) + 1))
         candidates = [(frozen(outcome.player), warm) for outcome, warm in outcomes]
-        candidates += [(each.player, each.answer or self.trainable_D) for each in known]
+        # who stayed at another lambda is no rival of who stays: losing to either is the same failure
+        candidates += [(each.player, each.answer or self.trainable_D) for each in known if each.player is not self.G]
         chosen, settled = 0, True
         if cautious:
             # to stay is a deviation too, and loses no more than D gains there: whoever ends below has lost the way
