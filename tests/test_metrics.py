@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 
 from saddlegan import metrics
 from saddlegan.errors import DataError, InputError, MissingExtraError, SampleSizeWarning
-from saddlegan.metrics import _imagenet, features
+from saddlegan.metrics import _imagenet, _measurement, features
 
 DISTANCES = (metrics.frechet, metrics.kernel, metrics.sliced)
 SUPPORTS = (metrics.precision_recall, metrics.density_coverage)
@@ -84,6 +84,35 @@ def test_kernel_against_double_loop(draw):
     within = [np.mean([k(a, b) for i, a in enumerate(z) for j, b in enumerate(z) if i != j]) for z in (x, y)]
     truth = sum(within) - 2 * np.mean([k(a, b) for a in x for b in y])
     assert metrics.kernel(real=x, generated=y, random_state=0).value == pytest.approx(truth, rel=1e-10)
+
+
+@pytest.mark.parametrize("held", [0, 25])
+def test_kernel_of_halves_is_the_mean_over_their_own_pairs(draw, held, monkeypatch):
+    """Oracle: the definition on each half by itself; blocks smaller than the samples."""
+    monkeypatch.setattr(_measurement, "BLOCK", 8)
+    x, y, h = (draw.standard_normal((n, 3)) for n in (30, 21, held))
+
+    def distance(a, b):
+        kernels = [(u @ v.T / 3 + 1) ** 3 for u, v in ((a, a), (b, b), (a, b))]
+        within = sum((k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in kernels[:2])
+        return within - 2 * kernels[2].mean()
+
+    found = metrics.kernel(real=x, generated=y, held_out=h if held else None, random_state=7)
+    drawn = list(_measurement.halves(x, y, np.random.default_rng(7)))
+    matched, floors = (
+        [distance(a, b) for a, b in pairs] for pairs in zip(*(((a, b), (a, c)) for a, b, c in drawn), strict=True)
+    )
+    assert found.value == pytest.approx(distance(x, y), rel=1e-9)
+    assert found.standard_error == pytest.approx(np.std(matched, ddof=1), rel=1e-9)
+    assert found.stats["floor_error"] == pytest.approx(np.std(floors, ddof=1), rel=1e-9)
+    assert found.floor == pytest.approx(distance(x, h[:21]) if held else np.mean(floors), rel=1e-9)
+    assert found.stats["matched"] == pytest.approx(distance(x, y) if held else np.mean(matched), rel=1e-9)
+
+
+def test_kernel_needs_four_rows_of_each_sample(draw):
+    x = draw.standard_normal((3, 2))
+    with pytest.raises(InputError, match="at least 4 rows"):
+        metrics.kernel(real=x, generated=np.tile(x, (4, 1)), random_state=0)
 
 
 @pytest.mark.parametrize("p", [1, 2])

@@ -114,7 +114,7 @@ def test_frechet_distance_against_scipy() -> None:
 
 @pytest.mark.slow  # runs whole commands
 @pytest.mark.parametrize(("steps", "every"), [(12, 500), (20, 500), (60, 7)])
-def test_a_curve_has_ten_points_and_starts_at_step_0(steps: int, every: int, tmp_path: Path) -> None:
+def test_a_curve_has_nine_points_and_starts_at_step_0(steps: int, every: int, tmp_path: Path) -> None:
     data = sources.load("ring", n_samples=200)
     recipe = make_recipe(rule="primal-dual", steps=steps, metrics_every=every, hidden=(8,), batch=16, points=8)
     session = Session(recipe, data)
@@ -127,7 +127,7 @@ def test_a_curve_has_ten_points_and_starts_at_step_0(steps: int, every: int, tmp
     loop.train(session, run, data, fingerprint="x")
     rows = run.metrics()
     assert rows[0]["step"] == 0
-    assert len(rows) >= 11
+    assert len(rows) >= 9
     assert all({"value", "generator_loss", "density_term", "spread"} <= set(row) for row in rows)
     assert [row["step"] for row in rows] == sorted({row["step"] for row in rows})
 
@@ -137,16 +137,17 @@ def test_lines_hold_the_kernel_distance_of_every_seed(tmp_path: Path) -> None:
     data = sources.load("digits")
     recipe = make_recipe(steps=1, hidden=(8,), batch=16, seeds=2, rule="alternating")
     session = Session(recipe, data)
-    row = Tracked(session, data, seed=3).figures()
+    samples = session.samples(200, seed=3)
+    row = Tracked(data, seeds=2).figures(samples)
     chosen = np.random.default_rng(0).permutation(len(data.X))[:256]
-    for drawn, value in zip(session.samples(128, seed=3), row["kernel_by_seed"], strict=True):
+    for drawn, value in zip(samples, row["kernel_by_seed"], strict=True):
         real, other = data.X[chosen[:128]], data.X[chosen[128:]]
         net = metrics.features.RandomConvolution((8, 8))
         with pytest.warns(SampleSizeWarning):
-            found = metrics.kernel(real=real, generated=drawn, held_out=other, features=net, random_state=0)
+            found = metrics.kernel(real=real, generated=drawn[:128], held_out=other, features=net, random_state=0)
         assert value == pytest.approx(found.value, rel=1e-6)
     assert row["kernel_above_floor"] > 3.0  # nothing is trained
-    assert Tracked(session, sources.load("ring", n_samples=200), seed=3).figures() == {}  # its modes are measured
+    assert Tracked(sources.load("ring", n_samples=200), seeds=2).figures(samples) == {}  # its modes are measured
 
 
 def test_the_density_term_stands_apart_from_the_loss() -> None:
@@ -395,7 +396,7 @@ def test_train_resume_and_compare_from_the_command_line(tmp_path: Path, capsys: 
     assert "20 of 20" in capsys.readouterr().out
     stopped = tmp_path / "stopped"
     assert cli.run([*line, "--out", str(stopped), "--rule", "primal-dual", "--stop-when", "value<99"]) == 0
-    assert runs.Run.open(stopped).metrics()[-1]["step"] == 2  # the first line after that of step 0
+    assert runs.Run.open(stopped).metrics()[-1]["step"] == 3  # the first line after that of step 0
     other = tmp_path / "digits"
     assert cli.run(["fit", "digits", "--out", str(other)]) == 0
     capsys.readouterr()

@@ -9,7 +9,7 @@ import numpy as np
 from saddlegan import checks
 from saddlegan.checks import RandomState
 from saddlegan.errors import InputError
-from saddlegan.metrics._measurement import Features, Measurement, blocks, measured, read_pair
+from saddlegan.metrics._measurement import SPLITS, Features, Measurement, blocks, found, measured, read_pair, splits
 
 PROJECTIONS = 128
 MIND_PROJECTIONS = 1000
@@ -115,26 +115,67 @@ def kernel(
         (True, True)
     """
     X, Y, H = read_pair(real, generated, held_out, features, batch_size)
-    return measured(kernel_distance, X, Y, H, random_state)
+    drawn = list(splits(len(X), len(Y), np.random.default_rng(checks.seed(random_state))))
+    fewest = min(map(len, drawn[0]))
+    if fewest < 2:
+        raise InputError(f"the kernel distance needs at least 4 rows of each sample, got {len(X)} and {len(Y)}")
+    # every kernel value is computed once: which half it counts in is a product with indicators of the halves
+    halves_x, halves_y, others = (
+        _indicators(indices, n) for indices, n in zip(zip(*drawn, strict=True), (len(X), len(Y), len(X)), strict=True)
+    )
+    every_x, every_y = np.ones((1, len(X))), np.ones((1, len(Y)))
+    left = np.concatenate([every_x, halves_x, others, halves_x])
+    within_x, within_a, within_other, a_other = np.split(
+        _kernel_means(X, X, left, np.concatenate([every_x, halves_x, others, others]), apart=1 + 2 * SPLITS),
+        (1, 1 + SPLITS, 1 + 2 * SPLITS),
+    )
+    in_y = np.concatenate([every_y, halves_y])
+    within_y, within_b = np.split(_kernel_means(Y, Y, in_y, in_y, apart=1 + SPLITS), (1,))
+    cross, a_b = np.split(_kernel_means(X, Y, left[: 1 + SPLITS], in_y), (1,))
+    at_rows = None
+    if H is not None:
+        H = H[: len(Y)]
+        at_rows = float(
+            (within_x + _kernel_means(H, H, every_y, every_y, apart=1) - 2.0 * _kernel_means(X, H, every_x, every_y))[0]
+        )
+    return found(
+        X,
+        Y,
+        float((within_x + within_y - 2.0 * cross)[0]),
+        within_a + within_b - 2.0 * a_b,
+        within_a + within_other - 2.0 * a_other,
+        at_rows,
+    )
 
 
-def kernel_distance(X: np.ndarray, Y: np.ndarray) -> float:
-    """The unbiased squared discrepancy of features (n, d) and (m, d) under the cubic kernel."""
-    n, m = len(X), len(Y)
-    if min(n, m) < 2:
-        raise InputError(f"the kernel distance needs at least 2 rows in every half, got {n} and {m}")
-    # without the diagonal: the unbiased estimate, which may be negative where the samples agree
-    within = sum((_kernel_sum(Z, Z) - _diagonal(Z)) / (len(Z) * (len(Z) - 1)) for Z in (X, Y))
-    return float(within - 2.0 * _kernel_sum(X, Y) / (n * m))
+def _indicators(indices: tuple[np.ndarray, ...], n: int) -> np.ndarray:
+    """Rows that are 1 at the indices and 0 elsewhere, (number of index arrays, n)."""
+    rows = np.zeros((len(indices), n))
+    for row, chosen in zip(rows, indices, strict=True):
+        row[chosen] = 1.0
+    return rows
 
 
-def _kernel_sum(X: np.ndarray, Y: np.ndarray) -> float:
-    d = X.shape[1]
-    return float(sum(((X[i] @ Y[j].T / d + 1.0) ** 3).sum() for i in blocks(len(X)) for j in blocks(len(Y))))
+def _kernel_means(X: np.ndarray, Y: np.ndarray, left: np.ndarray, right: np.ndarray, *, apart: int = 0) -> np.ndarray:
+    """Means of the cubic kernel over pairs of chosen rows, (number of choices,).
 
-
-def _diagonal(X: np.ndarray) -> float:
-    return float((((X**2).sum(1) / X.shape[1] + 1.0) ** 3).sum())
+    Args:
+        X: features (n, d).
+        Y: features (m, d); X itself where pairs within a sample are meant.
+        left: which rows of X each mean is over, ones and zeros (choices, n).
+        right: of Y (choices, m).
+        apart: the first so many means are of one choice with itself, and leave a row paired with itself out: the
+            unbiased estimate, which may be negative where the samples agree.
+    """
+    d, total = X.shape[1], np.zeros(len(left))
+    for i in blocks(len(X)):
+        for j in blocks(len(Y)):
+            k = X[i] @ Y[j].T / d + 1.0
+            total += ((left[:, i] @ (k * k * k)) * right[:, j]).sum(1)
+    pairs = left.sum(1) * right.sum(1)
+    total[:apart] -= left[:apart] @ ((X**2).sum(1) / d + 1.0) ** 3
+    pairs[:apart] -= left[:apart].sum(1)
+    return total / pairs
 
 
 def sliced(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -142,10 +142,25 @@ def measured(
     for A, B, other in halves(X, Y, draw):
         matched.append(estimate(A, B))
         floors.append(estimate(A, other))
-    value = estimate(X, Y)
-    floor, at_floor, sizes = float(np.mean(floors)), float(np.mean(matched)), (len(X) // 2, _half(X, Y))
-    if H is not None:
-        floor, at_floor, sizes = estimate(X, H[: len(Y)]), value, (len(X), len(Y))
+    real = None if H is None else estimate(X, H[: len(Y)])
+    return found(X, Y, estimate(X, Y), matched, floors, real, better=better, stats=stats)
+
+
+def found(
+    X: np.ndarray,
+    Y: np.ndarray,
+    value: float,
+    matched: Sequence[float] | np.ndarray,
+    floors: Sequence[float] | np.ndarray,
+    real: float | None,
+    *,
+    better: str = "lower",
+    stats: Mapping[str, Any] | None = None,
+) -> Measurement:
+    """What was estimated on all rows (`value`, and `real` of held out rows) and on the halves, as a `Measurement`."""
+    floor, at_floor, sizes = float(np.mean(floors)), float(np.mean(matched)), (len(X) // 2, _half(len(X), len(Y)))
+    if real is not None:
+        floor, at_floor, sizes = real, value, (len(X), len(Y))
     facts = {
         "matched": at_floor,
         "floor_error": float(np.std(floors, ddof=1)),
@@ -161,14 +176,20 @@ def halves(
     X: np.ndarray, Y: np.ndarray, draw: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Random halves of X and Y, and from the other half of X as many rows as the half of Y has."""
+    for a, b, other in splits(len(X), len(Y), draw):
+        yield X[a], Y[b], X[other]
+
+
+def splits(n: int, m: int, draw: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The indices of `halves` of n and m rows."""
+    half, taken = n // 2, _half(n, m)
     for _ in range(SPLITS):
-        order, taken = draw.permutation(len(X)), _half(X, Y)
-        half = len(X) // 2
-        yield X[order[:half]], Y[draw.permutation(len(Y))[:taken]], X[order[half : half + taken]]
+        order = draw.permutation(n)
+        yield order[:half], draw.permutation(m)[:taken], order[half : half + taken]
 
 
-def _half(X: np.ndarray, Y: np.ndarray) -> int:
-    return max(1, min(len(Y) // 2, len(X) - len(X) // 2))
+def _half(n: int, m: int) -> int:
+    return max(1, min(m // 2, n - n // 2))
 
 
 def blocks(n: int) -> Iterator[slice]:

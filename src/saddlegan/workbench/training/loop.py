@@ -32,6 +32,7 @@ SHEETS = 8  # sample sheets over a run
 SHEET_SAMPLES = 400
 SHEET_PICTURES = 16
 SHEET_FILE = "progress.safetensors"
+MOMENT_SAMPLES = 512
 METRIC_SEED = 20_000  # of the latents that metrics are taken on: the same for every line, so that lines compare
 
 
@@ -106,11 +107,7 @@ def train(
         run.save_generator(session.generators()[0])
         run.save_discriminator(session.discriminators()[0])
 
-    tracked = Tracked(session, data, seed=METRIC_SEED)
-
-    def measured() -> dict[str, Any]:
-        return {**measure(session, data), **tracked.figures()}
-
+    tracked = Tracked(data, seeds=recipe.seeds)
     reason, caught, place = "done", _Caught(), session.place
     with run.writing(), _signals(caught, firmly=place.size > 1):
         if session.steps_done == 0:
@@ -118,7 +115,11 @@ def train(
         while session.steps_done < recipe.steps:
             start = None
             if session.steps_done == 0:
-                start = {"step": 0, **measured(), **(metrics(session) if metrics is not None else {})}
+                start = {
+                    "step": 0,
+                    **measure(session, data, tracked),
+                    **(metrics(session) if metrics is not None else {}),
+                }
             step = session.step()
             done = session.steps_done
             if place.agree(_diverged(step))[0]:
@@ -128,13 +129,13 @@ def train(
                 run.append_metrics({"step": 0, **figures_of(step), **start})
             stop = any([callback.after_step(done, step) for callback in callbacks])
             if recipe.measured_after(done) or stop:
-                row: dict[str, Any] = {"step": done, **session.take_means(), **measured()}
+                row: dict[str, Any] = {"step": done, **session.take_means(), **measure(session, data, tracked)}
                 if metrics is not None:
                     row.update(metrics(session))
                 run.append_metrics(row)
                 stop = any([callback.after_metrics(row) for callback in callbacks]) or stop
             if done in sheet_steps(recipe.steps):
-                add_sheet(run, session, done)
+                add_sheet(run, session, data, done)
             stop, caught.number = place.agree(stop, caught.number)
             if done % recipe.checkpoint_every == 0:
                 save_checkpoint()
@@ -199,12 +200,13 @@ def resume(session: Session, run: Run, *, fingerprint: str, at: int | None = Non
     return step
 
 
-def measure(session: Session, data: Data) -> dict[str, Any]:
+def measure(session: Session, data: Data, tracked: Tracked | None = None) -> dict[str, Any]:
     """Mode metrics of a mixture: one number each, or with several seeds their mean, and `NAME_by_seed`.
 
-    Data without known modes are measured by the distance of the first two moments, relative to the data's spread.
+    Data without known modes are measured by the distance of the first two moments, relative to the data's spread, and
+    by what `tracked` measures of the same samples.
     """
-    drawn = session.samples(MODE_SAMPLES if data.centers is not None else 512, seed=METRIC_SEED)
+    drawn = session.samples(MODE_SAMPLES if data.centers is not None else MOMENT_SAMPLES, seed=METRIC_SEED)
     if not all(np.isfinite(rows).all() for rows in drawn):
         return {}
     per_seed: list[dict[str, float]]
@@ -231,7 +233,7 @@ def measure(session: Session, data: Data) -> dict[str, Any]:
     row: dict[str, Any] = {name: float(np.mean([m[name] for m in per_seed])) for name in per_seed[0]}
     if len(per_seed) > 1:
         row.update({f"{name}_by_seed": [m[name] for m in per_seed] for name in per_seed[0]})
-    return row
+    return row if tracked is None else {**row, **tracked.figures(drawn)}
 
 
 def sheet_steps(steps: int) -> frozenset[int]:
@@ -239,10 +241,10 @@ def sheet_steps(steps: int) -> frozenset[int]:
     return frozenset(max(1, round(steps * (k / SHEETS) ** 2)) for k in range(1, SHEETS + 1))
 
 
-def add_sheet(run: Run, session: Session, done: int) -> None:
+def add_sheet(run: Run, session: Session, data: Data, done: int) -> None:
     """Keep samples of this moment in `progress.safetensors`."""
-    rows = session.samples(SHEET_SAMPLES, seed=METRIC_SEED + 1)[0]
-    rows = rows if rows.shape[1] <= 16 else rows[:SHEET_PICTURES]
+    kept = SHEET_SAMPLES if data.X.shape[1] <= 16 else SHEET_PICTURES
+    rows = session.samples(kept, seed=METRIC_SEED + 1)[0]
     _write_sheets(run, {**read_sheets(run), done: rows.astype(np.float32)})
 
 

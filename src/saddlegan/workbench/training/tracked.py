@@ -12,7 +12,6 @@ import numpy as np
 from saddlegan import metrics
 from saddlegan.errors import SampleSizeWarning
 from saddlegan.workbench.data.sources import Data
-from saddlegan.workbench.training.session import Session
 
 ROWS = 128  # of each sample: the cost of a line grows with its square
 LEAST = 48  # rows of data below which nothing is measured
@@ -23,15 +22,13 @@ class Tracked:
     """Figures for a line of metrics, of data whose modes are not known.
 
     Args:
-        session: what trains.
-        data: its data; pictures are looked at by a random convolution net, other rows as they are.
-        seed: of the latents, the same for every line.
+        data: what is trained on; pictures are looked at by a random convolution net, other rows as they are.
+        seeds: number of generators.
     """
 
-    def __init__(self, session: Session, data: Data, *, seed: int) -> None:
+    def __init__(self, data: Data, *, seeds: int) -> None:
         self._tracks: list[metrics.Track] = []
         self._rows: list[np.ndarray] = []
-        self._session, self._seed = session, seed
         n = min(ROWS, len(data.X) // 2)
         if data.centers is not None or 2 * n < LEAST:
             return
@@ -44,7 +41,7 @@ class Tracked:
             # in units of each column's spread, so that no column drowns the others under the cubic kernel
             center, sd = rows.mean(0), rows.std(0)
             net = functools.partial(_standardised, center=center, scale=np.where(sd > 0, sd, 1.0))
-        for place in range(session.recipe.seeds):
+        for place in range(seeds):
             self._tracks.append(
                 metrics.Track(
                     lambda n, place=place: self._rows[place][:n],
@@ -57,13 +54,15 @@ class Tracked:
                 )
             )
 
-    def figures(self) -> dict[str, Any]:
-        """`kernel`, and `kernel_above_floor` in standard errors; with several seeds their means, and each seed's."""
+    def figures(self, rows: list[np.ndarray]) -> dict[str, Any]:
+        """`kernel`, and `kernel_above_floor` in standard errors; with several seeds their means, and each seed's.
+
+        Args:
+            rows: of each seed finite samples, of which the first are compared.
+        """
         if not self._tracks:
             return {}
-        self._rows = self._session.samples(self._tracks[0].n, seed=self._seed)
-        if not all(np.isfinite(rows).all() for rows in self._rows):
-            return {}
+        self._rows = rows
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SampleSizeWarning)  # the figure beside it counts from the floor
             found = [tracked.measures["kernel"] for track in self._tracks if (tracked := track()) is not None]
