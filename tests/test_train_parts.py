@@ -35,6 +35,52 @@ def test_r1_is_its_definition_and_moves_the_parameters() -> None:
     check_moves(penalty, D)
 
 
+class Blurred(nn.Module):
+    """A smooth discriminator that draws noise in every pass and counts its passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp_game().D
+        self.passes = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += 1
+        return self.net(x + 0.3 * torch.randn(x.shape, dtype=x.dtype))
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_slopes_are_those_of_the_passes_that_the_value_is_made_of(joined: bool) -> None:
+    """Oracle: the loss by hand with one pass on each side, slopes by central differences under the same noise."""
+    D, x, fake = Blurred(), data(), data(seed=8)
+    penalty = train.Penalties(train.R1(3.0), train.R2(2.0)) if joined else train.R1(3.0)
+    game = Game(mlp_game().G, D, objective="wasserstein", latent=3, discriminator_penalty=penalty)
+    torch.manual_seed(4)
+    loss = game.discriminator_loss(x, fake)
+    assert D.passes == 2
+    torch.manual_seed(4)
+    noisy, noisy_fake = (rows + 0.3 * torch.randn(rows.shape, dtype=rows.dtype) for rows in (x, fake))
+    by_hand = D.net(noisy_fake).mean() - D.net(noisy).mean()
+    by_hand = by_hand + 1.5 * differences(D.net, noisy).square().sum(1).mean()
+    if joined:
+        by_hand = by_hand + differences(D.net, noisy_fake).square().sum(1).mean()
+    assert loss.item() == pytest.approx(by_hand.item(), rel=1e-7)
+
+
+def test_a_penalty_of_another_discriminator_makes_its_own_pass() -> None:
+    D, other = mlp_game().D, Blurred()
+
+    class OfAnother(train.R1):
+        def __call__(self, D: nn.Module, batch: Batch) -> Tensor:
+            return super().__call__(other, batch)
+
+    Game(mlp_game().G, D, latent=3, discriminator_penalty=OfAnother(3.0)).discriminator_loss(data(), data(seed=8))
+    assert other.passes == 1
+    free = train.R1(0.0)
+    assert free.differentiated == ()
+    free.weight = 1.0
+    assert free.differentiated == ("x",)
+
+
 def test_gradient_penalty_is_its_definition_and_moves_the_parameters() -> None:
     D = mlp_game().D
     source = torch.Generator().manual_seed(1)

@@ -142,10 +142,11 @@ def test_autocast_plays_the_loop_that_casts_anew_for_each_pass(dtype: torch.dtyp
             fake = mine.G(z)
         opt_D.zero_grad()
         with torch.autocast("cpu", dtype=dtype, cache_enabled=False):
-            raw = mine.D(x).float()
-        with torch.autocast("cpu", dtype=dtype, cache_enabled=False):
             inputs = x.clone().requires_grad_(True)
-            (slope,) = torch.autograd.grad(mine.D(inputs).sum(), inputs, create_graph=True)
+            raw = mine.D(inputs)
+            (slope,) = torch.autograd.grad(raw.sum(), inputs, create_graph=True)
+            raw = raw.float()
+        with torch.autocast("cpu", dtype=dtype, cache_enabled=False):
             on_fake = mine.D(fake).float()
         softplus = nn.functional.softplus
         loss = softplus(-raw).mean() + softplus(on_fake).mean() + 0.05 * slope.float().square().sum(1).mean()

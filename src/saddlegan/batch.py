@@ -50,6 +50,9 @@ class Batch:
         self.conditions = conditions
         self.z = z
         self.rows_in_groups = checks.count("rows_in_groups", rows_in_groups)
+        # which samples' slopes a penalty will ask for, and D's passes at them: (D, samples, raw outputs)
+        self.differentiated: tuple[str, ...] = ()
+        self.passes: dict[str, tuple[Any, Tensor, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self.x)

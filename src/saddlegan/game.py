@@ -130,7 +130,8 @@ class Game:
     *Penalties* are part of the value. R_d may look at the generated samples; then the generator plays it too, since V
     is one function, and descends -R_d with the rest. A penalty that is D's alone says so by an attribute
     `discriminator_only = True`, as all of the library's do (they hold the generated samples constant, as published
-    loops do): the generator never descends it, and nothing is spent on it in the generator's loss.
+    loops do): the generator never descends it, and nothing is spent on it in the generator's loss. `train.R1` and
+    `train.R2` take D's slopes from the passes that the value is made of: noise and dropout are drawn once for both.
 
     Args:
         G: generator, latents (n, ...) to samples (n, ...).
@@ -346,7 +347,8 @@ class Game:
         return value
 
     def _adversarial(self, batch: Batch) -> Tensor:
-        """The value without penalties."""
+        """The value without penalties, keeping those of D's passes that its penalty will differentiate."""
+        batch.differentiated = getattr(self.discriminator_penalty, "differentiated", ())
         f = self.objective.pairing
         if f is not None:
             return f(self._difference(batch)).mean()
@@ -370,7 +372,7 @@ class Game:
         return real - fake.view_as(real)  # (n,) beside (n, 1) would broadcast to (n, n)
 
     def _on_real(self, batch: Batch) -> Tensor:
-        raw = self.D(batch.x, *batch.conditions) if batch.conditions else self.D(batch.x)
+        raw = self._pass("x", batch.x, batch.conditions, batch)
         self._check_outputs(raw, len(batch.x), "x")
         if not self._looked:
             self._look_at_outputs(raw)
@@ -381,9 +383,19 @@ class Game:
         if self.fake_transform is not None:
             raw = self.fake_transform(self.D, batch.fake, *given)
         else:
-            raw = self.D(batch.fake, *given) if given else self.D(batch.fake)
+            raw = self._pass("fake", batch.fake, given, batch)
         self._check_outputs(raw, len(batch.fake), "G(z)")
         return wide(raw)
+
+    def _pass(self, name: str, rows: Tensor, given: tuple[Any, ...], batch: Batch) -> Any:
+        """D at the samples of that name, kept with a graph to them where D's penalty wants its slopes there."""
+        kept = name in batch.differentiated and torch.is_grad_enabled() and not rows.requires_grad
+        if kept:
+            rows = rows.detach().requires_grad_(True)
+        raw = self.D(rows, *given) if given else self.D(rows)
+        if kept:
+            batch.passes[name] = self.D, rows, raw
+        return raw
 
     def _check_outputs(self, raw: Any, n: int, what: str) -> None:
         """Refuse what is not one number a row or group, or a patch map: its mean would be another game's."""

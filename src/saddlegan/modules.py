@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 
 def like(module: nn.Module) -> Tensor:
     """Return a floating tensor of the module, which tells device and dtype; float32 on the CPU if it has none."""
-    for tensor in (*module.parameters(), *module.buffers()):
+    for tensor in itertools.chain(module.parameters(), module.buffers()):  # lazily: every step of a rule asks
         if tensor.is_floating_point():
             return tensor
     return torch.empty(0)

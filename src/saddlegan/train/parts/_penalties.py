@@ -42,10 +42,15 @@ class R1:
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = checks.number("weight", weight)
 
+    @property
+    def differentiated(self) -> tuple[str, ...]:
+        """Samples of the batch where it takes D's slope."""
+        return ("x",) if self.weight else ()
+
     def __call__(self, D: nn.Module, batch: Batch) -> Tensor:
         if self.weight == 0.0:
             return batch.x.new_zeros(())
-        return 0.5 * self.weight * _input_gradient(D, batch.x, batch.conditions).square().sum(1).mean()
+        return 0.5 * self.weight * _slopes(D, batch, "x").square().sum(1).mean()
 
 
 class R2:
@@ -74,10 +79,15 @@ class R2:
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = checks.number("weight", weight)
 
+    @property
+    def differentiated(self) -> tuple[str, ...]:
+        """Samples of the batch where it takes D's slope."""
+        return ("fake",) if self.weight else ()
+
     def __call__(self, D: nn.Module, batch: Batch) -> Tensor:
         if self.weight == 0.0:
             return batch.fake.new_zeros(())
-        return 0.5 * self.weight * _input_gradient(D, batch.fake, batch.fake_conditions).square().sum(1).mean()
+        return 0.5 * self.weight * _slopes(D, batch, "fake").square().sum(1).mean()
 
 
 class ApproximateR1:
@@ -179,6 +189,11 @@ class Penalties:
         """Whether every part is at least 0 whatever D is, so that leaving it out can only raise V."""
         return all(getattr(part, "non_negative", False) for part in self.parts)
 
+    @property
+    def differentiated(self) -> tuple[str, ...]:
+        """Samples of the batch where a part takes D's slope."""
+        return tuple(name for part in self.parts for name in getattr(part, "differentiated", ()))
+
     def __call__(self, D: nn.Module, batch: Batch) -> Tensor:
         return torch.stack([part(D, batch) for part in self.parts]).sum()
 
@@ -255,12 +270,26 @@ class WeightClipping:
                 parameter.clamp_(-self.bound, self.bound)
 
 
+def _slopes(D: nn.Module, batch: Batch, name: str) -> Tensor:
+    """D's slopes at the batch's samples of that name, from the value's own pass where the game kept it."""
+    kept = batch.passes.get(name)
+    if kept is not None and kept[0] is D:
+        _, x, raw = kept
+        with torch.enable_grad():
+            return _slope_of(raw, x)
+    given = batch.conditions if name == "x" else batch.fake_conditions
+    return _input_gradient(D, batch.x if name == "x" else batch.fake, given)
+
+
 def _input_gradient(D: nn.Module, x: Tensor, conditions: tuple[Any, ...]) -> Tensor:
     """grad_x D, flattened to (outputs, d) with one output a row or a group of rows, and a graph to D's parameters."""
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
-        raw = D(x, *conditions)
-        (gradient,) = torch.autograd.grad(raw.sum(), x, create_graph=True)
+        return _slope_of(D(x, *conditions), x)
+
+
+def _slope_of(raw: Tensor, x: Tensor) -> Tensor:
+    (gradient,) = torch.autograd.grad(raw.sum(), x, create_graph=True)
     return wide(gradient.reshape(len(raw), -1))
 
 

@@ -40,6 +40,7 @@ from saddlegan.train.parts._schedule import Schedule
 Constraint = Callable[[nn.Module], None]
 Part = Schedule | MovingAverage | LRScheduler | torch.Generator
 OnNonFinite = Literal["raise", "skip"]
+_ON_NON_FINITE = get_args(OnNonFinite)
 
 
 class AbstractRule(abc.ABC):
@@ -134,7 +135,7 @@ class AbstractRule(abc.ABC):
             InputTypeError: x is not a tensor, or has a type that the players do not take.
             NonFiniteLossError: a loss or a gradient is not finite, and `on_nonfinite` is "raise".
         """
-        if self.on_nonfinite not in get_args(OnNonFinite):
+        if self.on_nonfinite not in _ON_NON_FINITE:
             raise InputError(f"`on_nonfinite` must be 'raise' or 'skip', got {self.on_nonfinite!r}")
         batches = self._agreed_batches(x)
         for attached in self._parts:
@@ -206,6 +207,8 @@ class AbstractRule(abc.ABC):
 
     def _agreed_batches(self, x: Rows | Iterator[Rows]) -> list[Rows]:
         """The batches of one step, once every process of the group has as many rows."""
+        if self.group is None:
+            return self._batches(x)
         device = like(self.game.D).device
         try:
             batches = self._batches(x)
