@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import math
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment, minimize_scalar
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from saddlegan.fit.relu._arrangements import count_subsets, sweep
-from saddlegan.fit.relu._spread import side_bound, spread
+from saddlegan.fit.relu._relaxation import side_bound
 from saddlegan.fit.relu._zonotope import Projection, hausdorff, project, support, vertex
-from saddlegan.moments._trust_region import minimise
 from saddlegan.results import Discrepancy
 
 ENUMERABLE = 512  # subsets of points up to which all activation patterns are listed
@@ -61,7 +61,7 @@ def relu_discrepancy(
         exact = best.upper - best.lower <= 1e-9 * max(best.upper, 1.0)
         return Discrepancy(best.lower * size, best.upper * size, best.direction, exact=exact)
     best = ascend(X, G, n_starts=n_starts, generator=generator)
-    upper = max(upper_bound(X, G, best.direction), best.lower) if bound else math.inf
+    upper = max(upper_bound(X, G, best.direction, floor=best.lower), best.lower) if bound else math.inf
     return Discrepancy(best.lower * size, upper * size, best.direction, exact=False)
 
 
@@ -175,67 +175,31 @@ def local_maxima(P: Tensor, Q: Tensor, U: Tensor, *, signed: bool, count: int) -
     return U[chosen], top[chosen]
 
 
-def upper_bound(X: Tensor, G: Tensor, direction: Tensor) -> float:
-    """Upper bound of the ReLU discrepancy: the least of four, from couplings and from moments.
+def upper_bound(X: Tensor, G: Tensor, direction: Tensor, *, floor: float = -math.inf) -> float:
+    """Upper bound of the ReLU discrepancy, from couplings and their relaxation.
 
-        2 (t)_+ = t + |t|,   hence   2 sup  <=  max over ||u|| = 1 of  delta^T u + |E |x^T u| - E |g^T u||
+        2 (t)_+ = t + |t|,   hence   2 sup  =  max over ||u|| = 1 of  |delta^T u| + |E |x^T u| - E |g^T u||
 
-    with delta = mu_X - mu_G. The last term is at most the cost of a coupling that ignores signs (`coupling_bound`), at
-    most (u^T S u)^(1/2) with its second moment S = E (x -+ g)(x -+ g)^T, and, as |g^T u| <= ||g||, at most
-    (u^T M u)^(1/2) - u^T N u with M = E x x^T and N = E g g^T / ||g||, and the same with X and G exchanged; fourth
-    moments and couplings that are linear in signs bound either order again (`side_bound`).
+    with delta = mu_X - mu_G; either sign of the last term is bounded by `side_bound`, both by a coupling's cost.
 
     Args:
         X: (n, d).
         G: (m, d).
         direction: unit vector along which a cheap coupling is sorted where the optimal one is too expensive.
+        floor: no bound below that is looked for.
 
     Example:
         >>> upper_bound(torch.tensor([[1.0, 0.0]]), torch.tensor([[-1.0, 0.0]]), torch.tensor([1.0, 0.0]))
         1.0
     """
-    X, G, direction = X.double(), G.double(), direction.double()
-    costs = []
-    for x, g, weights in _couplings(X, G, direction):
-        # |g^T u| is that of -g: each pair may pick the nearer sign
-        gap = torch.where((x - g).norm(dim=1)[:, None] <= (x + g).norm(dim=1)[:, None], x - g, x + g)
-        costs.append((float(weights @ gap.norm(dim=1)), (gap * weights[:, None]).T @ gap))
-    delta = (X.mean(0) - G.mean(0)).cpu().numpy()
-    found = [0.5 * float(np.linalg.norm(delta)) + 0.5 * min(cost for cost, _ in costs)]
-    found += [0.5 * _largest(delta, S.cpu().numpy(), None) for _, S in costs]
+    X, G = X.double(), G.double()
+    couplings = _couplings(X, G, direction.double())
     sides = []
-    for P, Q in ((X, G), (G, X)):
-        # a point at 0 has no direction; its row of N is 0 whatever is divided
-        lengths = Q.norm(dim=1).clamp_min(torch.finfo(Q.dtype).tiny)
-        N = (Q / lengths[:, None]).T @ Q / len(Q)
-        cancel = len(P) * len(Q) <= COUPLING_CELLS
-        sides.append(
-            0.5
-            * min(
-                _largest(delta, (P.T @ P / len(P)).cpu().numpy(), N.cpu().numpy()),
-                side_bound(P, Q, delta, spread(Q), cancel=cancel),
-            )
-        )
-    return max(0.0, min(*found, max(sides)))
-
-
-def _largest(delta: np.ndarray, M: np.ndarray, N: np.ndarray | None) -> float:
-    """Bound max over ||u|| = 1 of delta^T u + (u^T M u)^(1/2) - u^T N u: trust regions, the root below its tangents.
-
-    (u^T M u)^(1/2) <= u^T M u / (2 c) + c / 2 for every c > 0; the least over c is searched, each is valid.
-    """
-    top = float(np.linalg.eigvalsh(M)[-1])
-    if top <= 0.0:
-        return float(np.linalg.norm(delta))
-
-    def bound(exponent: float) -> float:
-        c = top**0.5 * float(np.exp(exponent))
-        A = M / (2.0 * c) - (0.0 if N is None else N)
-        return 0.5 * c - minimise(-A, -0.5 * delta, radius=1.0, sphere=True).bound
-
-    # in the exponent: c spans orders of magnitude; a loose search will do, every c gives a bound
-    best = minimize_scalar(bound, bounds=(-5.0, 1.0), method="bounded", options={"xatol": 1e-2, "maxiter": 30})
-    return max(0.0, min(float(best.fun), bound(0.0)))
+    for P, Q, pairs in ((X, G, couplings), (G, X, [coupling.turned() for coupling in couplings])):
+        least = max(floor, *sides) if sides else floor
+        starts = [pair.cancelled(P, Q) for pair in pairs]
+        sides.append(0.5 * side_bound(P, Q, starts, cancel=len(P) * len(Q) <= COUPLING_CELLS, floor=2.0 * least))
+    return max(0.0, min(_cost(X, G, couplings), max(sides)))
 
 
 def coupling_bound(X: Tensor, G: Tensor, direction: Tensor) -> float:
@@ -256,25 +220,55 @@ def coupling_bound(X: Tensor, G: Tensor, direction: Tensor) -> float:
         >>> coupling_bound(torch.tensor([[1.0, 0.0]]), torch.tensor([[-1.0, 0.0]]), torch.tensor([1.0, 0.0]))
         1.0
     """
-    half = 0.5 * float((X.mean(0) - G.mean(0)).norm())
-    couplings = _couplings(X, G, direction)
-    return half + 0.5 * min(
-        float(weights @ torch.minimum((x - g).norm(dim=1), (x + g).norm(dim=1))) for x, g, weights in couplings
-    )
+    return _cost(X, G, _couplings(X, G, direction))
 
 
-def _couplings(X: Tensor, G: Tensor, direction: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Couplings as pairs (x, g) with weights: the optimal one if it can be had, else two that sort both samples."""
+def _cost(X: Tensor, G: Tensor, couplings: list[Coupling]) -> float:
+    return 0.5 * float((X.mean(0) - G.mean(0)).norm()) + 0.5 * min(pairs.cost(X, G) for pairs in couplings)
+
+
+@dataclasses.dataclass(frozen=True)
+class Coupling:
+    """Pairs of points with weights, whose sums over either point's pairs are 1 / n and 1 / m.
+
+    Attributes:
+        rows: indices into the one sample.
+        columns: indices into the other.
+        weights: in the samples' dtype.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    weights: Tensor
+
+    def turned(self) -> Coupling:
+        """The same, the samples exchanged."""
+        return Coupling(self.columns, self.rows, self.weights)
+
+    def cost(self, P: Tensor, Q: Tensor) -> float:
+        """Mean distance of a pair, each with the nearer sign."""
+        p, q = P[self.rows], Q[self.columns]
+        return float(self.weights @ torch.minimum((p - q).norm(dim=1), (p + q).norm(dim=1)))
+
+    def cancelled(self, P: Tensor, Q: Tensor) -> Tensor:
+        """What each p loses to its partners, for `side_bound`: rows (1 + n, d)."""
+        p, q = P[self.rows], Q[self.columns]
+        sign = torch.where((p * q).sum(1) >= 0.0, 1.0, -1.0).to(q)
+        return P.new_zeros(1 + len(P), P.shape[1]).index_add_(0, 1 + self.rows, (self.weights * sign)[:, None] * q)
+
+
+def _couplings(X: Tensor, G: Tensor, direction: Tensor) -> list[Coupling]:
+    """The optimal coupling if it can be had, else two that sort both samples."""
     n, m = len(X), len(G)
     if n * m <= COUPLING_CELLS:
         cost = torch.minimum(torch.cdist(X, G), torch.cdist(X, -G)).cpu().numpy()
         if n == m:
-            rows, columns = linear_sum_assignment(cost)
-            return [(X[rows], G[columns], X.new_full((n,), 1.0 / n))]
+            rows, columns = (torch.as_tensor(index, device=X.device) for index in linear_sum_assignment(cost))
+            return [Coupling(rows, columns, X.new_full((n,), 1.0 / n))]
         if importlib.util.find_spec("ot") is not None:
             plan = _transport(cost)
-            rows, columns = np.nonzero(plan)
-            return [(X[rows], G[columns], torch.as_tensor(plan[rows, columns]).to(X))]
+            rows, columns = (torch.as_tensor(index, device=X.device) for index in np.nonzero(plan))
+            return [Coupling(rows, columns, torch.as_tensor(plan[plan > 0.0]).to(X))]
     return [_sorted_coupling(X, G, key) for key in (direction, None)]
 
 
@@ -286,13 +280,13 @@ def _transport(cost: np.ndarray) -> np.ndarray:
     return ot.emd(np.full(n, 1.0 / n), np.full(m, 1.0 / m), cost, numItermax=10_000_000)
 
 
-def _sorted_coupling(X: Tensor, G: Tensor, direction: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _sorted_coupling(X: Tensor, G: Tensor, direction: Tensor | None) -> Coupling:
     """The coupling that sorts both samples by |p^T u|, or by length."""
     order = [(P.norm(dim=1) if direction is None else (P @ direction).abs()).argsort() for P in (X, G)]
     n, m = len(X), len(G)
     edges = torch.cat([torch.arange(1, n + 1).double() / n, torch.arange(1, m + 1).double() / m]).unique()
     lengths = torch.cat([edges[:1], edges.diff()]).to(X)
     middle = edges.to(X) - 0.5 * lengths
-    x = X[order[0][(middle * n).long().clamp_max(n - 1)]]
-    g = G[order[1][(middle * m).long().clamp_max(m - 1)]]
-    return x, g, lengths
+    return Coupling(
+        order[0][(middle * n).long().clamp_max(n - 1)], order[1][(middle * m).long().clamp_max(m - 1)], lengths
+    )
