@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from saddlegan.errors import InputError
+from saddlegan.errors import InputError, SolveError
 from saddlegan.moments import _second_moment as _linalg
 from saddlegan.moments._second_moment import DenseMoment, RowMoment, moment_difference, second_moment
 
@@ -49,6 +49,21 @@ def test_a_large_mean_costs_no_digits():
     _, M = exact(X, True)
     moment = second_moment(X, center=True)
     np.testing.assert_allclose(moment.matvec(torch.eye(5, dtype=torch.float64)).numpy(), M, atol=1e-8)
+
+
+def test_a_flat_spectrum_is_left_to_lapack(monkeypatch):
+    """Noise has no leading pairs: Lanczos finds none in a few passes, and a reduction does. Oracle: numpy's eigh."""
+    monkeypatch.setattr(_linalg, "DENSE_SIZE", 8)
+    moment = second_moment(data(900, 300), center=True)
+    M = exact(data(900, 300), True)[1]
+    with pytest.raises(SolveError):
+        _linalg._lanczos(moment.matvec, 300, 9, "LA", max_passes=moment._passes(9))
+    values, vectors = np.linalg.eigh(M)
+    pairs = moment.eigenpairs(9)
+    np.testing.assert_allclose(pairs.values.numpy(), values[::-1][:9], rtol=1e-10)
+    assert pairs.residual <= 1e-9 * values[-1]
+    factor = torch.from_numpy(vectors[:, ::-1][:, :9].T * np.sqrt(values[::-1][:9, None]))
+    assert moment.spectral_distance(factor) == pytest.approx(values[-10], rel=1e-9)
 
 
 @pytest.mark.parametrize("shape", [(300, 60), (60, 300)])

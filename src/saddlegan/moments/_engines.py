@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import importlib
@@ -32,6 +33,7 @@ Progress = Callable[[str, int, int], None]
 SAVE_SECONDS = 5.0
 WORTH = 4  # rows of a Dask task per column: its totals are d x d however few they are
 TASK_ROWS = 1 << 10  # and no fewer than these
+TASKS = 2  # of a worker, at least: with fewer one waits for another
 TASKS_JOINED = 4  # totals that one task adds up
 
 
@@ -183,13 +185,22 @@ class Dask(AbstractEngine):
             raise MissingExtraError("dask", "dask") from error
         found = blocks.delayed(start, stop)
         shared = dask.delayed((kernel, found.read), traverse=False)
-        least = max(TASK_ROWS, WORTH * blocks.shape[1])
+        share = -(-sum(found.rows) // (TASKS * _dask_workers()))
+        least = max(TASK_ROWS, min(share, WORTH * blocks.shape[1]))
         level: list[Any] = [
             dask.delayed(_sum_chunks)(shared, *group) for group in _grouped(found.chunks, found.rows, least)
         ]
         while len(level) > 1:
             level = [dask.delayed(_joined)(*level[i : i + TASKS_JOINED]) for i in range(0, len(level), TASKS_JOINED)]
         return tuple(torch.from_numpy(np.array(total)) for total in dask.compute(level[0])[0])
+
+
+def _dask_workers() -> int:
+    """Threads that compute side by side: those of the current client, else of this machine."""
+    with contextlib.suppress(ImportError, ValueError, OSError):  # no package, no client, or none that answers
+        distributed: Any = importlib.import_module("distributed")
+        return max(1, sum(distributed.default_client().nthreads().values()))
+    return os.cpu_count() or 1
 
 
 def _grouped(chunks: list[Any], rows: list[int], least: int) -> list[list[Any]]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from saddlegan.errors import InputError, SolveError
 from saddlegan.moments._gram import add_gram, signed_bytes, symmetrised
-from saddlegan.moments._lanczos import OVERSAMPLING, block_lanczos, random_block
+from saddlegan.moments._lanczos import MAX_PASSES, OVERSAMPLING, block_lanczos, random_block
 from saddlegan.moments._tridiagonal import Tridiagonal, reduce
 
 BLOCK_ELEMENTS = 1 << 22  # elements of a row block: large enough for full matrix-product speed, small beside the data
@@ -29,6 +29,7 @@ DENSE_SIZE = 1024  # LAPACK's full eigendecomposition up to here, Lanczos for a 
 SMALL_SIZE = 128  # below, all eigenvectors cost no more than a few
 PAIR_TOLERANCE = 1e-11
 VALUE_TOLERANCE = 1e-7
+PASSES = 0.6  # of Lanczos, times d and by the vectors of a block: a reduction to tridiagonal form costs as much
 ROUNDING = 1e-15  # of a product with a moment, relative to its trace: nothing below is resolved
 
 
@@ -156,7 +157,13 @@ class DenseMoment(AbstractSecondMoment):
             # LAPACK beats Lanczos for small matrices and for many pairs; eigh is ascending
             values, vectors = self._all_pairs
             return self._checked(values.flip(0)[:k].contiguous(), vectors.T.flip(0)[:k].contiguous())
-        return self._checked(*_lanczos(self.matvec, self.size, k, "LA"))
+        with contextlib.suppress(SolveError):
+            return self._checked(*_lanczos(self.matvec, self.size, k, "LA", max_passes=self._passes(k)))
+        return self._checked(*map(torch.from_numpy, self._reduced.leading(k)))
+
+    def _passes(self, k: int) -> int:
+        """Products to spend on k pairs until a reduction costs less: in a flat spectrum Lanczos finds no end."""
+        return max(1, min(MAX_PASSES, int(PASSES * self.size / (k + OVERSAMPLING))))
 
     @functools.cached_property
     def _all_pairs(self) -> tuple[Tensor, Tensor]:
@@ -181,17 +188,19 @@ class DenseMoment(AbstractSecondMoment):
         factor = factor.detach().to(self.mean)
         if self._by_reduction:
             return float(np.abs(reduce((self.matrix - factor.T @ factor).numpy()).values()).max())
-        if self.size <= DENSE_SIZE:
-            return float(torch.linalg.eigvalsh(self.matrix - factor.T @ factor).abs().max())
-        values, _ = _lanczos(
-            lambda V: self.matvec(V) - (V @ factor.T) @ factor,
-            self.size,
-            1,
-            "LM",
-            self.mean.device,
-            floor=ROUNDING * self.trace(),
-        )
-        return float(values.abs().max())
+        if self.size > DENSE_SIZE:
+            with contextlib.suppress(SolveError):
+                values, _ = _lanczos(
+                    lambda V: self.matvec(V) - (V @ factor.T) @ factor,
+                    self.size,
+                    1,
+                    "LM",
+                    self.mean.device,
+                    floor=ROUNDING * self.trace(),
+                    max_passes=self._passes(1),
+                )
+                return float(values.abs().max())
+        return float(torch.linalg.eigvalsh(self.matrix - factor.T @ factor).abs().max())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -345,6 +354,7 @@ def _lanczos(
     device: torch.device | None = None,
     *,
     floor: float = 0.0,
+    max_passes: int = MAX_PASSES,
 ) -> tuple[Tensor, Tensor]:
     """Extreme eigenpairs of a symmetric operator to rounding, values descending, vectors in rows.
 
@@ -357,6 +367,7 @@ def _lanczos(
         k=k,
         tolerances=lambda values: (tolerance * values.abs().max()).clamp_min(floor).expand_as(values),
         by_magnitude=which == "LM",
+        max_passes=max_passes,
     )
     if not found.converged:
         raise SolveError(f"block Lanczos did not converge for {k} eigenpairs of size {size}", found)
