@@ -172,3 +172,21 @@ def test_one_reduction_gives_all_values_and_a_few_vectors(spread):
     factor = torch.from_numpy(np.random.default_rng(1).standard_normal((3, d)))
     distance = np.linalg.norm(moment.matrix.numpy() - factor.numpy().T @ factor.numpy(), 2)
     assert moment.spectral_distance(factor) == pytest.approx(distance, rel=1e-12)
+
+
+@pytest.mark.parametrize("short", [0.0, 1e-12, 1e-3])
+def test_excess_is_rounding_where_the_constraint_holds_and_measured_where_not(short):
+    """Oracle: numpy's spectral norm of the difference."""
+    d, level = 200, 0.5
+    rng = np.random.default_rng(0)
+    Q = np.linalg.qr(rng.standard_normal((d, d)))[0]
+    values = np.concatenate([[40.0, 9.0, 2.0], rng.uniform(0.0, level, d - 3)])
+    M = (Q * values) @ Q.T
+    moment = DenseMoment(torch.zeros(d, dtype=torch.float64), torch.from_numpy(0.5 * (M + M.T)))
+    for sign in (1.0, -1.0):  # P too small, and too large by twice the level
+        shrunk = values[:3] - level - sign * (short if sign > 0 else 2.0 * level * (short > 0) + short)
+        factor = torch.from_numpy(np.sqrt(shrunk.clip(0))[:, None] * Q.T[:3])
+        distance = np.linalg.norm(moment.matrix.numpy() - factor.numpy().T @ factor.numpy(), 2) - level
+        found = moment.excess(factor, level)
+        assert found == pytest.approx(distance, abs=1e-13 * values[0])
+        assert found >= distance - 1e-14 * values[0]

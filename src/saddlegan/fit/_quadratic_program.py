@@ -99,7 +99,7 @@ def solve_quadratic(
     dual = float((moment.matvec(witness) * witness).sum()) - level * float(witness.square().sum())
     bound = max(0.0, dual / max(1.0, top))
     # of the factor that is handed out, on M - P itself: eigenvectors that lost orthogonality show here
-    primal_residual = moment.spectral_distance(factor) - level
+    primal_residual = moment.excess(factor, level)
     gap = value - bound
     optimal = abs(gap) <= slack * max(1, kept) and primal_residual <= slack
     solution = Solution(

@@ -21,7 +21,7 @@ from torch import Tensor
 from saddlegan.errors import InputError, SolveError
 from saddlegan.moments._gram import add_gram, signed_bytes, symmetrised
 from saddlegan.moments._lanczos import MAX_PASSES, OVERSAMPLING, block_lanczos, random_block
-from saddlegan.moments._tridiagonal import Tridiagonal, reduce
+from saddlegan.moments._tridiagonal import LAPACK, Tridiagonal, reduce
 
 BLOCK_ELEMENTS = 1 << 22  # elements of a row block: large enough for full matrix-product speed, small beside the data
 DENSE_SIZE = 1024  # LAPACK's full eigendecomposition up to here, Lanczos for a few pairs above
@@ -30,6 +30,8 @@ SMALL_SIZE = 128  # below, all eigenvectors cost no more than a few
 PAIR_TOLERANCE = 1e-11
 VALUE_TOLERANCE = 1e-7
 PASSES = 0.6  # of Lanczos, times d and by the vectors of a block: a reduction to tridiagonal form costs as much
+SHIFT_ROWS = 1024  # whose mean comes close enough to that of all
+RESOLVED = 5e-14  # of the largest eigenvalue: a Cholesky factorisation tells numbers from zero up to that
 ROUNDING = 1e-15  # of a product with a moment, relative to its trace: nothing below is resolved
 
 
@@ -124,6 +126,10 @@ class AbstractSecondMoment(abc.ABC):
     def spectral_distance(self, factor: Tensor) -> float:
         """||M - F^T F||_2 for a factor F (k, d), measured on the difference, not taken from the pairs behind F."""
 
+    def excess(self, factor: Tensor, level: float) -> float:
+        """Return ||M - F^T F||_2 - level, or a bound of it from above that is rounding."""
+        return self.spectral_distance(factor) - level
+
     def _checked(self, values: Tensor, vectors: Tensor) -> Eigenpairs:
         residual = float((self.matvec(vectors) - values[:, None] * vectors).norm(dim=1).max())
         return Eigenpairs(values.clamp_min(0), vectors, residual)
@@ -178,11 +184,12 @@ class DenseMoment(AbstractSecondMoment):
     def _reduced(self) -> Tridiagonal:
         return reduce(self.matrix.numpy())
 
+    @functools.cached_property
+    def _values(self) -> Tensor:
+        return torch.from_numpy(self._reduced.values()) if self._by_reduction else self._all_pairs[0]
+
     def spectrum(self) -> Tensor | None:
-        if self.size > DENSE_SIZE:
-            return None
-        values = torch.from_numpy(self._reduced.values()) if self._by_reduction else self._all_pairs[0]
-        return values.flip(0).clamp_min(0)
+        return None if self.size > DENSE_SIZE else self._values.flip(0).clamp_min(0)
 
     def spectral_distance(self, factor: Tensor) -> float:
         factor = factor.detach().to(self.mean)
@@ -201,6 +208,23 @@ class DenseMoment(AbstractSecondMoment):
                 )
                 return float(values.abs().max())
         return float(torch.linalg.eigvalsh(self.matrix - factor.T @ factor).abs().max())
+
+    def excess(self, factor: Tensor, level: float) -> float:
+        # -b I <= M - F^T F <= b I where both differences have a Cholesky factor: a tenth of the work of eigenvalues
+        factor = factor.detach().to(self.mean)
+        if self._by_reduction and level > 0.0 and bool(factor.any()):
+            rounding = RESOLVED * float(self._values[-1])
+            rest = self.matrix - factor.T @ factor
+            if all(_is_definite(sign * rest, level + rounding) for sign in (-1.0, 1.0)):
+                return rounding
+        return self.spectral_distance(factor) - level
+
+
+def _is_definite(matrix: Tensor, shift: float) -> bool:
+    """Whether matrix + shift I has a Cholesky factor; the matrix is overwritten."""
+    matrix.diagonal().add_(shift)
+    # the transposed view is what LAPACK calls contiguous, and the same matrix
+    return LAPACK.dpotrf(matrix.numpy().T, lower=1, clean=0, overwrite_a=1)[1] == 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -318,7 +342,7 @@ def moment_difference(first: AbstractSecondMoment, second: AbstractSecondMoment)
 def _gram(X: Any, *, center: bool, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """One pass over tall data: mean (d,) and second moment about it (d, d), both float64.
 
-    Rows are shifted, by the first block's mean (bytes by 128, and summed exactly), so that the final rank-one
+    Rows are shifted, by the mean of the first (bytes by 128, and summed exactly), so that the final rank-one
     correction cancels no digits.
     """
     n, d = X.shape
@@ -331,9 +355,10 @@ def _gram(X: Any, *, center: bool, dtype: torch.dtype, device: torch.device) -> 
             block = signed_bytes(block)
         elif center:
             if index == 0:
-                shift = block.mean(0).double()
+                shift = block[:SHIFT_ROWS].mean(0).double()
             block = block - shift.to(dtype)
-        total += block.sum(0, dtype=torch.float64)
+        # bytes exactly; floats pairwise, as they are: to widen each number first takes longer than its products
+        total += block.sum(0, dtype=torch.int32 if in_bytes else dtype)
         add_gram(matrix, block)
     return recentred(symmetrised(matrix).div_(n), total / n, shift, center=center)
 
