@@ -367,6 +367,47 @@ def test_a_ladder_hands_out_its_deviations_and_moves_no_frozen_layer() -> None:
     assert spectrum.generator_gains[-1] > 0.0
 
 
+def test_a_ladder_searches_no_generator_where_the_discriminator_alone_refutes() -> None:
+    """Oracle: the thorough ladder, verdict for verdict."""
+    data = _points() + 3.0
+    lams, search = (0.0, 1.0, np.inf), dataclasses.replace(TINY, steps=20)
+    shares: list[float] = []
+    told = dataclasses.replace(search, callback=lambda who, share: shares.append(share))
+    whole = certify.critical_lambda(_simple(), data, lams=lams, search=search)
+    moved: dict[float, nn.Module] = {}
+    quick = certify.critical_lambda(_simple(), data, lams=lams, search=told, thorough=False, deviations=moved)
+    assert (quick.sentence, quick.upper) == (whole.sentence, whole.upper)
+    assert [step.verdict for step in quick.certificates] == ["refuted"] * 3
+    assert set(moved) == {np.inf}
+    assert max(shares) == 1.0
+    assert np.isnan(quick.generator_gains[:2]).all()
+    assert quick.certificates[-1] == whole.certificates[-1]
+    for lam, short, long in zip(lams[:2], quick.certificates, whole.certificates, strict=False):
+        assert short.stats["lam"] == lam
+        assert short.discriminator_gain == long.discriminator_gain > 0
+        assert "the discriminator could gain at least" in short.sentence
+        assert "not measured" in short._repr_html_()
+        assert short.bracket is None or short.bracket[0] == short.discriminator_gain
+        assert np.isfinite(short.upper) == np.isfinite(long.upper)
+
+
+def test_a_ladder_searches_on_where_the_discriminator_refutes_nothing() -> None:
+    """Oracle: the thorough ladder. D is zero, and G's samples are the data's: no discriminator gains."""
+    game = _simple()
+    with torch.no_grad():
+        game.G.weight.copy_(torch.eye(2))
+        game.G.bias.zero_()
+        game.D[2].weight.zero_()
+        game.D[2].bias.zero_()
+    data = torch.randn(256, 2, generator=torch.Generator().manual_seed(1))
+    whole, quick = (
+        certify.critical_lambda(game, data, lams=(0.0, 1.0), search=TINY, thorough=thorough)
+        for thorough in (True, False)
+    )
+    assert [step.verdict for step in whole.certificates] != ["refuted"] * 2
+    assert quick.generator_gains == whole.generator_gains
+
+
 def test_to_stay_is_the_least_that_a_generator_gains(monkeypatch: pytest.MonkeyPatch) -> None:
     """A search on V that ends below it reports 0, and has not settled where it is below by more than chance."""
     game, data = _simple(), torch.randn(256, 2, generator=torch.Generator().manual_seed(1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,14 @@ def test_a_solved_run_is_proved(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_a_trained_run_is_searched_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = _trained(tmp_path / "run", "vanilla")
     assert cli.run(["certify", str(run.path), "--lam", "1", *FAST]) == 0
-    assert "Nash" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.count("refuted (gains: generator not measured, discriminator 0.") == 2  # it alone refutes the pair
+    assert judged.UNSEARCHED in said
+    assert escape(judged.UNSEARCHED) in (run.path / "report.html").read_text()
+    assert cli.run(["certify", str(run.path), "--lam", "1", "--thorough", *FAST]) == 0
+    said = capsys.readouterr().out
+    assert "Nash" in said
+    assert "not measured" not in said
     found = judged.read(run)
     assert found is not None
     assert found.lams == (0.0, 1.0, float("inf"))
@@ -147,7 +155,7 @@ def test_a_search_says_how_far_it_is(
     """In a pipe plain lines on standard error, here without a pause between them."""
     monkeypatch.setattr(progress, "SECONDS", 0.0)
     run = _trained(tmp_path / "run", "vanilla")
-    assert cli.run(["certify", str(run.path), "--lam", "1", *FAST]) == 0
+    assert cli.run(["certify", str(run.path), "--lam", "1", "--thorough", *FAST]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("search of the ")]
     shares = [int(line.split(": ")[1].split(" ")[0]) for line in lines]
     assert len(lines) > 3

@@ -25,6 +25,23 @@ from saddlegan.workbench.training.session import Session
 SMALL = ["--hidden", "8", "--batch", "16", "--n-samples", "200"]
 
 
+def test_small_players_take_one_thread_and_others_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: torch's own count of its threads."""
+    small, wide, images = nn.Linear(8, 8), nn.Linear(1024, 1024), nn.Conv2d(1, 4, 3)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    torch.set_num_threads(2)
+    try:
+        for players, inside in (((small, small), 1), ((small, wide), 2), ((small, images), 2)):
+            with place.threads_for(*players):
+                assert torch.get_num_threads() == inside
+            assert torch.get_num_threads() == 2
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        with place.threads_for(small, small):
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_cuda_where_there_is_none_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

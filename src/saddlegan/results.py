@@ -211,6 +211,7 @@ class Certificate:
             return None
         searched = self.stats.get("inner_maximum") == "searched" and math.isfinite(self.stats.get("lam", math.inf))
         strict = self.bound == "exact" or (self.bound == "lower" and not searched)
+        strict = strict and not math.isnan(self.generator_gain)  # D alone refuted, and G was not searched
         least = max(self.discriminator_gain, 0.0) + (max(self.generator_gain, 0.0) if strict else 0.0)
         return least, max(least, self.upper)
 
@@ -247,8 +248,8 @@ class Certificate:
 
     def _repr_html_(self) -> str:
         rows = [("verdict", self.verdict), ("gap", f"{self.gap:.4g}"), ("standard error", f"{self.standard_error:.2g}")]
-        rows += [("generator's gain", f"{self.generator_gain:.4g}")]
-        rows += [("discriminator's gain", f"{self.discriminator_gain:.4g}")]
+        for player, gain in (("generator", self.generator_gain), ("discriminator", self.discriminator_gain)):
+            rows.append((f"{player}'s gain", "not measured" if math.isnan(gain) else f"{gain:.4g}"))
         if self.bracket is not None:
             rows.append(("gap, from and to", "{:.4g} to {:.4g}".format(*self.bracket)))
         rows.append(("status", self.status.value))
@@ -275,7 +276,8 @@ class Certificate:
         errors, uppers = self.stats.get("standard_errors", {}), self.stats.get("upper", {})
         for place, (name, gain) in enumerate(gains.items()):
             if not math.isfinite(gain):
-                axes[0].annotate(f"{gain:g}", (place, 0.0), ha="center", va="bottom")
+                words = "not measured" if math.isnan(gain) else f"{gain:g}"
+                axes[0].annotate(words, (place, 0.0), ha="center", va="bottom")
                 continue
             error = 2.0 * errors.get(name, 0.0)
             axes[0].bar(place, gain, yerr=error if math.isfinite(error) else None, width=0.5, capsize=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from collections.abc import MutableMapping, Sequence
@@ -9,7 +10,7 @@ from collections.abc import MutableMapping, Sequence
 from torch import nn
 
 from saddlegan.certify._spectrum import Spectrum, summarise
-from saddlegan.certify.search._judge import check_lam, judge_by_search, judge_exactly, prepare
+from saddlegan.certify.search._judge import check_lam, judge_by_search, judge_exactly, prepare, refuted_by_discriminator
 from saddlegan.certify.search._measure import Data, untouched
 from saddlegan.checks import RandomState
 from saddlegan.errors import BudgetWarning, InputError
@@ -30,6 +31,7 @@ def critical_lambda(
     search: Search | None = None,
     random_state: RandomState = 0,
     exact: bool = True,
+    thorough: bool = True,
     deviations: MutableMapping[float, nn.Module] | None = None,
 ) -> Spectrum:
     """Climb from Stackelberg (lambda 0) to Nash (infinity) and say where the pair stops being an equilibrium.
@@ -46,6 +48,8 @@ def critical_lambda(
         search: settings of the searches.
         random_state: seed or generator.
         exact: whether to use exact best responses where the pair has them.
+        thorough: whether the generator is searched at a finite lambda even where the discriminator's gain, the same at
+            every lambda, refutes the pair by itself. No verdict depends on it; left out, that gain is NaN.
         deviations: filled with the generator's best deviation at each lambda that was searched, copies in evaluation
             mode as `generator_deviation` gives them.
 
@@ -84,9 +88,17 @@ def critical_lambda(
             if any(0 < lam < math.inf for lam in ladder):
                 warn_if_piecewise_linear(game.D, norm)
             arena = prepared.arena()
-            # D's, G's on V itself, and one at each finite lambda
-            arena.planned = 2 + sum(map(math.isfinite, set(ladder) - set(certificates)))
+            finite = [lam for lam in ladder if math.isfinite(lam) and lam not in certificates]
+            arena.planned = 2 + len(finite)  # D's, G's on V itself, and one at each finite lambda
             discriminator = arena.discriminator()
+            if finite and not thorough and bool(arena.held_out_value.isfinite().all()):
+                alone = refuted_by_discriminator(
+                    "proximal", arena, discriminator, lam=finite[0], norm=norm, tests=2 * len(ladder)
+                )
+                if alone is not None:
+                    arena.planned = 2
+                    for lam in finite:
+                        certificates[lam] = dataclasses.replace(alone, stats={**alone.stats, "lam": lam})
             # what was found for V itself is tried at every lambda, and what was found at one lambda at the next
             known = [arena.generator_on_value()] if bool(arena.held_out_value.isfinite().all()) else []
             first = tuple(known)

@@ -87,19 +87,29 @@ class _Shown(nn.Module):
 
 
 class _Once(nn.Module):
-    """A player that computes nothing twice for the same tensors."""
+    """A player that computes nothing twice for the same tensors.
 
-    def __init__(self, player: nn.Module) -> None:
+    Args:
+        player: who computes.
+        only: what it is asked again and again while it stands still: computed now, and nothing else is kept.
+    """
+
+    def __init__(self, player: nn.Module, only: tuple[Tensor, ...] | None = None) -> None:
         super().__init__()
         self.player = player
         self._known: list[tuple[tuple[Tensor, ...], Tensor]] = []
+        self._keeps = only is None
+        if only is not None:
+            with torch.no_grad():
+                self._known.append((only, player(*only)))
 
     def forward(self, *given: Tensor) -> Tensor:
         for known, output in self._known:
             if len(known) == len(given) and all(a is b for a, b in zip(known, given, strict=True)):
                 return output
         output = self.player(*given)
-        self._known.append((given, output))
+        if self._keeps:
+            self._known.append((given, output))
         return output
 
 
@@ -302,13 +312,18 @@ class Arena:
             select_value = self._mean(game.value, self.splits.select)
             held_out_value = self._blocks(game.value, self.splits.held_out)
 
+        sample = self._whole_batch
+        on_sample = game
+        if _is_bare(game):  # no generator moves D(x)
+            on_sample = game.replace(D=_Once(self.D, (samples(sample[0]), *conditions(sample[0]))))
+
         def search(starts: list[nn.Module], held: Callable[[nn.Module], nn.Module]) -> Found:
             def loss(G: nn.Module, x: Rows, z: Rows) -> Tensor:
                 return -game.replace(G=held(G)).value(x, z)
 
             def whole(G: nn.Module) -> Tensor:
                 seed_all(0)
-                return loss(G, *self._whole_batch)
+                return -on_sample.replace(G=held(G)).value(*sample)
 
             def score(G: nn.Module) -> float:
                 return select_value - self._mean(game.replace(G=held(G)).value, self.splits.select)
@@ -569,8 +584,7 @@ class Arena:
         """V(G, D') - (lam/2) ||D' - D*||^2 on the centre's own rows."""
         if lam == 0:
             return game.replace(D=D).value(*batch)
-        bare = game.discriminator_penalty is None and game.fake_transform is None and not game.has_own_value
-        if centre.norm == "l2" and bare:  # V and the distance look at the same rows through the same D'
+        if centre.norm == "l2" and _is_bare(game):  # V and the distance look at the same rows through the same D'
             D = _Once(D)
         return game.replace(D=D).value(*batch) - 0.5 * lam * centre.distance(D)
 
@@ -724,6 +738,11 @@ class Arena:
 def _ahead(lead: Tensor) -> bool:
     """Whether a lead by block is more than chance."""
     return float(lead.mean()) > 2.0 * float(lead.std()) / len(lead) ** 0.5
+
+
+def _is_bare(game: Game) -> bool:
+    """Whether V only ever calls D, and never looks into it."""
+    return game.discriminator_penalty is None and game.fake_transform is None and not game.has_own_value
 
 
 def _is_linear(game: Game) -> bool:

@@ -213,12 +213,8 @@ def judge_by_search(
         "ideal_gain": math.nan if ideal is None else ideal.mean,
         "ideal_gain_standard_error": math.nan if ideal is None else ideal.standard_error,
         "blind": blind is not None,
-        "domain": None if arena.domain is None else arena.domain.describe(),
-        "outside": arena.outside,  # share of the pair's own samples beyond the domain
-        "mode": "evaluation: running statistics at rest, dropout off",
         "growth": growth,
-        "samples": {"search": count(arena.splits.search), "held_out": count(arena.splits.held_out[0])},
-        "settings": describe(arena.search),
+        **_setting(arena),
     }
     # on the proximal value a deviation is judged by an inner search, which bounds nothing strictly
     bound = "lower" if finite and (bounded or gains["discriminator"].significant) else "none"
@@ -239,6 +235,59 @@ def judge_by_search(
         status=status,
     )
     return found, down
+
+
+def refuted_by_discriminator(
+    kind: str, arena: Arena, up: Deviation, *, lam: float, norm: Norm, tests: int
+) -> Certificate | None:
+    """The certificate of a pair that D's own gain refutes, at every lambda alike; None where it does not.
+
+    The generator is not searched: its gain is NaN, and changes no verdict.
+    """
+    value = float(arena.held_out_value.mean())
+    level = arena.search.significance / tests
+    skewed = tails_of(arena, discriminator=up.player, level=level)
+    gain = gain_of(
+        up.gains,
+        value=value,
+        tolerance=arena.search.tolerance,
+        significance=level,
+        slack=up.slack + skewed.slack,
+        rounding=arena.rounding,
+    )
+    if not gain.significant or not math.isfinite(gain.mean):
+        return None
+    nowhere = torch.full_like(up.gains, math.nan)
+    stays = Deviation(arena.G, nowhere, nowhere, (), settled=True, growth=0.0, slack=0.0)
+    upper, parts = bracket(arena, up, stays, lam=lam)
+    stats = {
+        "value": value,
+        "lam": lam,
+        "norm": norm,
+        "standard_errors": {"generator": math.nan, "discriminator": gain.standard_error},
+        "thresholds": {"generator": math.nan, "discriminator": gain.threshold},
+        "heavy_tails": {"discriminator": skewed.heavy},
+        "curves": {"discriminator": up.curve},
+        "inner_maximum": "not searched: D's gain refutes the pair by itself",
+        "growth": up.growth,
+        **_setting(arena),
+        "refuted_by": "discriminator",
+        "upper": parts,
+    }
+    status = Status.SETTLED if up.settled else Status.BUDGET_SPENT
+    return certificate(
+        kind, math.nan, gain.mean, "lower", "refuted", stats, upper=upper, error=gain.standard_error, status=status
+    )
+
+
+def _setting(arena: Arena) -> dict[str, Any]:
+    return {
+        "domain": None if arena.domain is None else arena.domain.describe(),
+        "outside": arena.outside,  # share of the pair's own samples beyond the domain
+        "mode": "evaluation: running statistics at rest, dropout off",
+        "samples": {"search": count(arena.splits.search), "held_out": count(arena.splits.held_out[0])},
+        "settings": describe(arena.search),
+    }
 
 
 def describe(search: Search) -> dict[str, Any]:

@@ -10,11 +10,13 @@ from torch import nn
 from saddlegan import objectives
 from saddlegan.certify import Norm, Search, Spectrum, critical_lambda, generator_deviation, gradient_norms
 from saddlegan.errors import ObjectiveError
+from saddlegan.game import Game
 from saddlegan.proximal import piecewise_linear_part
 from saddlegan.results import Status, as_dict
 from saddlegan.workbench.report.sections.equilibrium import KEY, PICTURE, Equilibrium, before_and_after
 from saddlegan.workbench.runs.certificate import add
 from saddlegan.workbench.runs.opened import OpenRun
+from saddlegan.workbench.training.place import threads_for
 
 
 def value_of(opened: OpenRun, objective: str | None) -> tuple[str, str]:
@@ -44,7 +46,16 @@ def norm_for(D: nn.Module, norm: Norm | None) -> tuple[Norm, str]:
     return "l2", "the discriminator is piecewise linear, which the Sobolev distance cannot follow: --norm l2"
 
 
-def judge(opened: OpenRun, *, objective: str, lams: Sequence[float], norm: Norm, search: Search, seed: int) -> Spectrum:
+def judge(
+    opened: OpenRun,
+    *,
+    objective: str,
+    lams: Sequence[float],
+    norm: Norm,
+    search: Search,
+    seed: int,
+    thorough: bool = False,
+) -> Spectrum:
     """Certify a run's pair along a ladder of lambda and write the outcome into the run.
 
     Args:
@@ -54,20 +65,26 @@ def judge(opened: OpenRun, *, objective: str, lams: Sequence[float], norm: Norm,
         norm: distance of the proximal term.
         search: settings of the searches.
         seed: of splits, batches and perturbations.
+        thorough: search the generator at every lambda, even where D alone refutes the pair.
 
     Raises:
         RunError: the run is being written by another process.
     """
     with opened.run.writing():  # a training that goes on would put a new D beside an old G
-        return _judge(opened, objective, lams, norm, search, seed)
+        game = opened.game_of(objective)
+        with threads_for(game.G, game.D):
+            return _judge(opened, game, lams, norm, search, seed, thorough)
 
 
-def _judge(opened: OpenRun, objective: str, lams: Sequence[float], norm: Norm, search: Search, seed: int) -> Spectrum:
-    run, game = opened.run, opened.game_of(objective)
-    X = opened.rows(game)
+def _judge(
+    opened: OpenRun, game: Game, lams: Sequence[float], norm: Norm, search: Search, seed: int, thorough: bool
+) -> Spectrum:
+    run, X = opened.run, opened.rows(game)
     ladder = sorted({0.0, *lams, math.inf})
     moves: dict[float, nn.Module] = {}
-    found = critical_lambda(game, X, lams=ladder, norm=norm, search=search, random_state=seed, deviations=moves)
+    found = critical_lambda(
+        game, X, lams=ladder, norm=norm, search=search, random_state=seed, thorough=thorough, deviations=moves
+    )
     norms = gradient_norms(game, X, random_state=seed)
     entry = Equilibrium(**vars(found), gradient_norms=norms, norm=norm, objective=game.objective.name)
     add(run, KEY, as_dict(entry))

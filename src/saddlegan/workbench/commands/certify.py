@@ -46,6 +46,9 @@ def certify(
     learning_rate: Annotated[
         float, options.numeric(float, "--learning-rate", "Change of the output a step.", above=0, otherwise="0.1")
     ] = 0.1,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Search the generator even where the discriminator alone refutes.")
+    ] = False,
     device: options.DeviceOption = "auto",
     seed: options.SeedOption = 0,
     data: options.PairDataOption = None,
@@ -67,7 +70,7 @@ def certify(
     from saddlegan.workbench import saved
     from saddlegan.workbench.commands import _judge
     from saddlegan.workbench.report import page as report
-    from saddlegan.workbench.report.sections.equilibrium import KEY, in_words
+    from saddlegan.workbench.report.sections.equilibrium import KEY, UNSEARCHED, in_words, unsearched
     from saddlegan.workbench.runs import opened as runs
     from saddlegan.workbench.runs.folder import check_destination
     from saddlegan.workbench.training.place import Place, device_of
@@ -95,15 +98,19 @@ def certify(
             learning_rate=learning_rate,
             callback=lambda who, share: show(f"search of the {who}", round(100 * share), 100),
         )
-        found = _judge.judge(opened, objective=value, lams=lams, norm=distance, search=search, seed=seed)
+        found = _judge.judge(
+            opened, objective=value, lams=lams, norm=distance, search=search, seed=seed, thorough=thorough
+        )
     path = report.write(opened.run, data=opened.data)
     rows = []
     for weight, certificate in zip(found.lams, found.certificates, strict=True):
         gain = certificate.generator_gain
-        size = "unbounded" if math.isinf(gain) else f"{gain:.4g}"
+        size = "unbounded" if math.isinf(gain) else "not measured" if math.isnan(gain) else f"{gain:.4g}"
         words = f"{certificate.verdict} (gains: generator {size}, discriminator {certificate.discriminator_gain:.4g})"
         rows.append((in_words(weight), words))
     console.facts(f"Equilibrium of {run}", rows)
     console.say(found.sentence)
+    if unsearched(found):
+        console.say(UNSEARCHED)
     console.say(str(path))
     return Outcome({"run": str(folder), "report": str(path), **opened.run.read_json("certificate.json")[KEY]})

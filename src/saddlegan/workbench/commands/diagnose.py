@@ -36,7 +36,7 @@ def diagnose(
     from saddlegan.workbench.data import sources
     from saddlegan.workbench.report.sections import findings
     from saddlegan.workbench.runs import opened as runs
-    from saddlegan.workbench.training.place import Place, device_of
+    from saddlegan.workbench.training.place import Place, device_of, threads_for
 
     here = Place(device_of(device))
     saved.import_modules(import_ or [])
@@ -50,11 +50,13 @@ def diagnose(
         game.G.to(here.device)
         game.D.to(here.device)
         X = runs.shaped(game, rows.X, image_shape=rows.image_shape, of=run).to(here.device)
-        found = certify.diagnose(game, X, random_state=seed)
+        with threads_for(game.G, game.D):
+            found = certify.diagnose(game, X, random_state=seed)
     else:
         opened = runs.load(run, device=here.device)
         solved = opened.solution is not None
-        found = findings.of_run(opened, opened.data.X, seed=seed)
+        with threads_for(opened.game.G, opened.game.D):
+            found = findings.of_run(opened, opened.data.X, seed=seed)
         only = findings.ONE_POINT if solved and opened.run.config.model == "linear" else ""
     faults, said = findings.in_words(found, solved=solved)
     if only:

@@ -318,10 +318,12 @@ def _train(run: Run, session: Session, data: Data, *, watched: Watched | None, a
     from saddlegan.workbench.report.scene import title_of
     from saddlegan.workbench.training import callbacks as watching
     from saddlegan.workbench.training import loop, memory
+    from saddlegan.workbench.training.place import threads_for
 
     memory.keep_freed()
     callbacks: list[Any] = [each for each in (watched, aside.stop_when) if each is not None]
     with contextlib.ExitStack() as opened:
+        opened.enter_context(threads_for(*session.generators(), *session.discriminators()))
         shown = opened.enter_context(watching.shown(session))
         for word in aside.logs:
             log = opened.enter_context(opened_log(word, run.path, run.config.options))

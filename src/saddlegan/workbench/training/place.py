@@ -11,10 +11,12 @@ from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from saddlegan.errors import InputError
 
 CPU = torch.device("cpu")
+SMALL = 250_000  # weights of a pair of dense networks whose passes are too short to be shared among threads
 PATIENCE = datetime.timedelta(days=1)  # for the process that measures, decodes or writes while the others wait
 
 
@@ -84,6 +86,25 @@ def device_of(word: str) -> torch.device:
         built = "finds no GPU" if torch.version.cuda else "was built without CUDA"
         raise InputError(f"`device` cuda: torch {torch.__version__} {built} here; --device cpu computes without")
     return torch.device("cuda" if word == "cuda" or (word == "auto" and present) else "cpu")
+
+
+@contextlib.contextmanager
+def threads_for(*players: nn.Module) -> Iterator[None]:
+    """One thread while the block runs, where the players are small and dense; whoever sets OMP_NUM_THREADS has it.
+
+    Threads that share a pass of microseconds mostly wait for each other, and where other work wants the processor they
+    wait for that as well: several times as long as one thread takes.
+    """
+    before = torch.get_num_threads()
+    modules = [module for player in players for module in player.modules()]
+    weights = sum(p.numel() for player in players for p in player.parameters())
+    dense = not any(isinstance(module, nn.modules.conv._ConvNd) for module in modules)
+    if dense and weights <= SMALL and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def processes() -> int:

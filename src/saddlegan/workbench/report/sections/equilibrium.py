@@ -29,6 +29,10 @@ KEY = "equilibrium"
 PICTURE = "deviation.png"
 SHOWN = 64
 SHOWN_POINTS = 1000
+UNSEARCHED = (
+    "The discriminator's gain is the same at every lambda and refutes the pair by itself: the generator was searched "
+    "at infinity only; --thorough searches it everywhere."
+)
 
 
 @dataclasses.dataclass(frozen=True, repr=False, kw_only=True)
@@ -66,12 +70,19 @@ def in_words(lam: float) -> str:
     return "Nash (lambda = infinity)" if math.isinf(lam) else f"proximal, lambda = {lam:g}"
 
 
+def unsearched(found: Spectrum) -> bool:
+    """Whether the generator was left out somewhere because the discriminator alone refutes the pair."""
+    return any(step.verdict == "refuted" and math.isnan(step.generator_gain) for step in found.certificates)
+
+
 def section(scene: Scene) -> Section | None:
     """Which equilibrium is the pair at: verdicts, spectrum, search curves, the generator's deviation."""
     found = read(scene.run)
     if found is None:
         return _not_judged(scene)
     parts = [html.text(found.sentence), html.table(_rows(found))]
+    if unsearched(found):
+        parts.append(html.text(UNSEARCHED))
     proved = all(step.verdict == "proved" for step in found.certificates)
     searched = any(step.bound != "exact" for step in found.certificates)
     if len(found.lams) > 2 and all(math.isfinite(step.generator_gain) for step in found.certificates):
@@ -179,12 +190,15 @@ def _gain(step: Certificate, player: str) -> float:
 
 
 def _gains(gains: Sequence[float]) -> str:
-    """The gains of several rungs; one below zero is a search that found none."""
-    low, high = _in_words(min(gains)), _in_words(max(gains))
+    """The gains of several rungs, as far as they were measured; one below zero is a search that found none."""
+    measured = [gain for gain in gains if not math.isnan(gain)] or [math.nan]
+    low, high = _in_words(min(measured)), _in_words(max(measured))
     return low if low == high else f"{low} to {high}"
 
 
 def _in_words(gain: float) -> str:
+    if math.isnan(gain):
+        return "not measured"
     return "none found" if gain < 0 else "unbounded" if math.isinf(gain) else html.number(gain)
 
 
