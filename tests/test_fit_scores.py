@@ -25,7 +25,7 @@ SEARCHES: dict[
     "QuadraticWGAN": (fit.QuadraticWGAN(), {"n_latent": np.arange(1, 3)}),
     "LinearWGAN": (fit.LinearWGAN(), {"beta": np.array([0.1, 0.5], dtype=np.float32)}),
     "PolynomialWGAN": (fit.PolynomialWGAN(solver="closed-form"), {"beta": np.array([0.1, 0.5])}),
-    "ReLUWGAN": (fit.ReLUWGAN(random_state=SEED), {"beta": np.array([0.1, 0.2])}),
+    "ReLUWGAN": (fit.ReLUWGAN(random_state=SEED), {"beta": np.array([0.5, 1.0])}),
     "ProCoGAN": (fit.ProCoGAN((2, 4), (1, 1)), {"n_components": [(np.int64(1), np.int64(1)), (1, 2)]}),
     "ByClass": (fit.ByClass(fit.QuadraticWGAN()), {"estimator__n_latent": np.arange(1, 3)}),
 }

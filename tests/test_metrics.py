@@ -231,7 +231,7 @@ def test_a_ladder_of_noise_is_climbed(net, digits, draw):
     for measure in (metrics.frechet, metrics.sliced, metrics.density_coverage):
         found = [
             measure(real=real, generated=fresh[:500] + s * noise, held_out=held, features=net, random_state=0)
-            for s in (0.0, 0.05, 0.1, 0.2, 0.4)
+            for s in (0.0, 0.1, 0.4)
         ]
         sign = -1 if measure in SUPPORTS else 1
         assert (np.diff([sign * m.value for m in found]) > 0).all(), measure.__name__

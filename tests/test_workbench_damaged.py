@@ -165,7 +165,7 @@ MANNERS: dict[str, Any] = {
 
 
 @pytest.mark.slow  # many runs are opened
-@settings(max_examples=50, **MANNERS)
+@settings(max_examples=30, **MANNERS)
 @given(data=st.data())
 def test_altered_json_is_used_or_named(data: st.DataObject, runs: Path, tmp_path: Path) -> None:
     alterations(data, runs, tmp_path / "work", (*COMMANDS, *SLOWER))
