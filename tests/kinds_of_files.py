@@ -8,7 +8,9 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import os
+import struct
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,38 @@ def frame(ending: str, **columns: Any) -> Callable[[Path], Path]:
     return make
 
 
+def sheet(columns: list[Any] | None = None, **how: Any) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        pd.DataFrame(X, columns=columns or list("abc")).to_excel(folder / "t.xlsx", **{"index": False, **how})
+        return folder / "t.xlsx"
+
+    return make
+
+
+def indexed(folder: Path) -> Path:
+    pd.DataFrame(X, columns=list("abc")).set_index("c").to_parquet(folder / "t.parquet")
+    return folder / "t.parquet"
+
+
+def deep_colours(deepen: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], Path]:
+    """Pictures of colours of 16 bits, which Pillow reads but does not write."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    def make(folder: Path) -> Path:
+        for number, picture in enumerate(PIXELS):
+            colours = np.repeat(deepen(picture.astype(np.uint16))[..., None], 3, axis=2).astype(">u2")
+            h, w, _ = colours.shape
+            content = zlib.compress(b"".join(b"\0" + row.tobytes() for row in colours))
+            head = struct.pack(">IIBBBBB", w, h, 16, 2, 0, 0, 0)
+            parts = chunk(b"IHDR", head) + chunk(b"IDAT", content) + chunk(b"IEND", b"")
+            (folder / f"{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+        return folder
+
+    return make
+
+
 def pictures(
     mode: str = "L", ending: str = "png", *, pixels: np.ndarray = PIXELS, **how: Any
 ) -> Callable[[Path], Path]:
@@ -162,6 +196,24 @@ KINDS: dict[str, Kind] = {
     "row names without a name for them (R's `write.table`)": Kind(
         text("a b c\n" + "".join(f"{i} {line}\n" for i, line in enumerate(rows(" ").splitlines(), 1))), X, ABC
     ),
+    "an index that was shuffled (`to_csv`)": Kind(
+        text(",a,b,c\n" + "".join(f"{7 * i % 11},{line}\n" for i, line in enumerate(rows().splitlines()))), X, ABC
+    ),
+    "an index of times without a name": Kind(
+        text(",a\n0.0,1.5\n0.1,2.5\n0.2,0.5\n"), np.array([[0.0, 1.5], [0.1, 2.5], [0.2, 0.5]]), ("", "a")
+    ),
+    "wavelengths above the columns": Kind(
+        text("400.5,401.0,401.5\n0.3,0.2,0.4\n0.6,0.5,0.1\n"),
+        np.array([[400.5, 401.0, 401.5], [0.3, 0.2, 0.4], [0.6, 0.5, 0.1]]),
+    ),
+    "the same with `--header yes`, as before": Kind(
+        text("400.5,401.0,401.5\n0.3,0.2,0.4\n0.6,0.5,0.1\n"),
+        np.array([[0.3, 0.2, 0.4], [0.6, 0.5, 0.1]]),
+        ("400.5", "401.0", "401.5"),
+        TableOptions(header="yes"),
+    ),
+    "names of two lines": Kind(text('"a\n(cm)",b,c\n' + rows()), X, ("a\n(cm)", "b", "c")),
+    "a comment with a quotation mark": Kind(text('# of 5" disks\na,b,c\n' + rows()), X, ABC),
     "counting names over whole numbers": Kind(text("0,1,2\n3,4,5\n6,7,9\n")),
     "the same with `--header yes`": Kind(
         text("0,1,2\n3,4,5\n6,7,9\n"), np.array([[3, 4, 5], [6, 7, 9]]), ("0", "1", "2"), TableOptions(header="yes")
@@ -191,6 +243,7 @@ KINDS: dict[str, Kind] = {
     ),
     "thousands with commas": Kind(text('a,b\n"1,234.5",1\n"2,345.5",2\n')),
     "thousands with commas and no decimals": Kind(text('a,b\n"1,234",1.5\n"2,345",2.5\n')),
+    "thousands with commas, semicolons": Kind(text("a;b\n1,234;5\n2,345;6\n")),
     "thousands with points": Kind(text("a;b\n1.234,5;1,5\n2.345,5;2,5\n")),
     "per cent": Kind(text("a,b\n5%,1\n7%,2\n")),
     "Fortran's exponents (1.0D-3)": Kind(text("a,b\n1.0D-3,1\n2.0D-3,2\n")),
@@ -249,6 +302,12 @@ KINDS: dict[str, Kind] = {
         FLAGS,
         ("yes", "x"),
     ),
+    "Parquet with an index that is no count": Kind(indexed, X[:, :2], ABC[:2]),
+    "Parquet with nullable keys beyond 2^53": Kind(frame("parquet", key=pd.array([2**53 + 1, 2**53 + 3], "Int64"))),
+    "an Excel sheet": Kind(frame("xlsx"), X, ABC),
+    "an Excel sheet with an index": Kind(sheet(index=True), X, ABC),
+    "an Excel sheet without names": Kind(sheet(header=False), X),
+    "an Excel sheet whose names are years": Kind(sheet([1999, 2000, 2001]), X, ("1999", "2000", "2001")),
     "Parquet with a gap": Kind(frame("parquet", n=pd.array([1, None, 3], dtype="Int64"), x=[0.5, 1.5, 2.5])),
     "Parquet with dates": Kind(frame("parquet", day=pd.date_range("2020-01-01", periods=3), x=[0.5, 1.5, 2.5])),
     "Parquet with complex numbers or lists": Kind(frame("parquet", x=[[1.0, 2.0], [3.0, 4.0]])),
@@ -271,6 +330,7 @@ KINDS: dict[str, Kind] = {
     "`.npy` of pictures, channels first": Kind(array(np.repeat(PIXELS[:, None], 3, 1))),
     "`.npy` of no rows": Kind(array(X[:0])),
     "a `.npy` that is cut off": Kind(lambda folder: text(array(X)(folder).read_bytes()[:-8], "x.npy")(folder)),
+    "a table named .npy": Kind(text("a,b\n1,2\n3,4\n", "x.npy")),
     "`.npz` of one array": Kind(archive(anything=X), X),
     "`.npz` of data and labels": Kind(archive(X=X, y=np.arange(4)), X),
     "`.npz` of `X` and `images`": Kind(archive(X=X, images=PIXELS)),
@@ -286,6 +346,11 @@ KINDS: dict[str, Kind] = {
     ),
     "a camera's turned pictures (EXIF)": Kind(turned, grey()),
     "12 bits in 16": Kind(pictures("I;16", pixels=DEEP), grey((DEEP >> 4).astype(np.uint8))),
+    "colours of 16 bits": Kind(
+        deep_colours(lambda byte: byte << 8), np.repeat(grey()[:, :, None], 3, 2).reshape(3, -1)
+    ),
+    "colours of 12 bits in 16": Kind(deep_colours(lambda byte: byte << 4)),
+    "pixels below 0": Kind(pictures("I", "tif", pixels=PIXELS.astype(np.int32) - 9)),
     "black and white": Kind(pictures(pixels=(PIXELS > 127)), grey(np.where(PIXELS > 127, 255, 0).astype(np.uint8))),
     "floating point TIFF": Kind(pictures("F", "tif", pixels=PIXELS.astype(np.float32))),
     "pictures named .jfif, or in subfolders": Kind(
@@ -328,7 +393,7 @@ def page() -> str:
     for name in KINDS:
         with tempfile.TemporaryDirectory() as place:
             found, said = outcome(name, Path(place))
-        escaped = said.replace("|", "\\|").replace("*", "\\*").replace("_", "\\_").replace("<", "\\<")
+        escaped = " ".join(said.split()).replace("|", "\\|").replace("*", "\\*").replace("_", "\\_").replace("<", "\\<")
         lines.append(f"| {name} | {escaped} | {'refused' if found is None else 'read'} |\n")
     return HEAD + "".join(lines)
 

@@ -36,6 +36,7 @@ FOREIGN = frozenset({".heic", ".heif", ".jxl", ".raw", ".cr2", ".nef", ".dng", "
 Image.init()
 FORMATS = tuple(name for name in ("PNG", "JPEG", "PPM", "BMP", "GIF", "TIFF", "WEBP", "AVIF") if name in Image.OPEN)
 GREY_MODES = frozenset({"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N", "I"})
+SHALLOW = 16  # upper bytes of 12-bit colours in 16 bits lie below
 READ_ERRORS = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
 
@@ -151,7 +152,14 @@ def left_out(image: Image.Image) -> frozenset[str]:
     said = {"transparency was dropped"} if image.has_transparency_data else set()
     if getattr(image, "is_animated", False):
         said.add("of animations the first picture was taken")
+    if _deep_colours(image):
+        said.add("of 16-bit colours the upper 8 bits were kept")
     return frozenset(said)
+
+
+def _deep_colours(image: Image.Image) -> bool:
+    """Whether an opened picture has colours of 16 bits, of which Pillow reads the upper 8."""
+    return image.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
 def deep_bits(paths: Iterable[Path]) -> int:
@@ -183,16 +191,23 @@ def to_bytes(image: Image.Image, *, grey: bool, bits: int) -> np.ndarray:
         bits: how many bits deep pictures use, `deep_bits`.
 
     Raises:
-        ValueError: floating point pixels.
+        ValueError: floating point or negative pixels, or colours of 16 bits that lie in the lower ones.
     """
+    deep = _deep_colours(image)
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise ValueError("32-bit floating pixels have no fixed range; save them as .npy")
     if image.mode.startswith("I"):
         # Pillow's own conversion clips at 255 where deep pixels need their upper byte
-        upper = (np.clip(np.asarray(image, dtype=np.int64), 0, (1 << bits) - 1) >> (bits - 8)).astype(np.uint8)
+        pixels = np.asarray(image, dtype=np.int64)
+        if pixels.min() < 0:
+            raise ValueError("its pixels go below 0; save them as .npy")
+        upper = (np.minimum(pixels, (1 << bits) - 1) >> (bits - 8)).astype(np.uint8)
         return upper if grey else np.repeat(upper[:, :, None], 3, axis=2)
-    return np.asarray(image.convert("L" if grey else "RGB"), dtype=np.uint8)
+    found = np.asarray(image.convert("L" if grey else "RGB"), dtype=np.uint8)
+    if deep and 0 < found.max() < SHALLOW:
+        raise ValueError("its 16-bit colours use 12 bits or fewer, of which 4 would be kept; save 8 bits or .npy")
+    return found
 
 
 def _skip_or_raise(path: Path, folder: Path, error: Exception, skipped: list[str], *, skip_bad: bool) -> None:

@@ -6,6 +6,7 @@ every guess is said in `Table.notes`. Where two readings are as likely, the file
 
 from __future__ import annotations
 
+import collections
 import csv
 import dataclasses
 import difflib
@@ -27,10 +28,13 @@ from saddlegan.workbench.files import ARRAY_FAULTS
 PREFERRED_KEYS = ("X", "images", "data", "x", "arr_0")
 LABEL_KEYS = ("labels", "y", "target")  # what a .npz may call the labels of its rows
 SAMPLE_LINES = 200  # of a text file, from which its layout is found out
+MOST_NAMED = 5  # columns that one note lists
 COMMENT = "#"
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 MISSING = frozenset({"", "-", "--", "?", ".", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "none"})
 YEARS = range(1500, 2500)  # whole numbers that count up by one from here may as well be names of columns
+NAMELESS = "Unnamed: "  # what pandas calls columns without a name, with their place
+NUMBER = r"[-+]?\d[\d.]*(?:[eE][-+]?\d+)?[\d.]*"  # of a name that is none, with what pandas appends to a second one
 MOST_DEFLATED = 1032  # bytes that one compressed byte can stand for
 EXACT = 2**53  # whole numbers beyond are not exact as floating point numbers
 
@@ -137,12 +141,13 @@ def read_file(path: Path, options: TableOptions | None = None) -> Table:
         raise
     except (*ARRAY_FAULTS, ImportError, AttributeError, IndexError) as error:  # pandas' readers raise all of these
         reason = " ".join(str(error).split()) or type(error).__name__
-        if "allow_pickle" in reason or "pickled" in reason or "bject" in reason:
+        if "allow_pickle" in reason or "pickled" in reason or "Object arrays" in reason or "Python objects" in reason:
             reason = "it holds Python objects, which are never loaded; save plain numbers"
         raise DataError(f"{path} cannot be read as {path.suffix.lower()[1:]}: {reason}") from error
 
 
 def _npy(path: Path, options: TableOptions) -> Table:
+    _check_head(path, b"\x93NUMPY")
     array = np.load(path, mmap_mode="r" if path.stat().st_size else None, allow_pickle=False)
     if not isinstance(array, np.ndarray):
         raise DataError(f"{path} is not a .npy array")
@@ -150,6 +155,7 @@ def _npy(path: Path, options: TableOptions) -> Table:
 
 
 def _npz(path: Path, options: TableOptions) -> Table:
+    _check_head(path, b"PK")
     with path.open("rb") as file:  # numpy leaves a damaged archive open when it opens the file itself
         archive = np.load(file, allow_pickle=False)
         if isinstance(archive, np.ndarray):
@@ -169,6 +175,16 @@ def _npz(path: Path, options: TableOptions) -> Table:
         notes = of_archive(keys, chosen[0], own)
         _check_size(archive.zip, chosen[0], path)
         return _chosen(Table(archive[chosen[0]], notes=notes), options, path)
+
+
+def _check_head(path: Path, wanted: bytes) -> None:
+    """Refuse what is another kind of file: numpy takes any for a pickle."""
+    with path.open("rb") as file:
+        head = file.read(6)
+    if head and not head.startswith((wanted, b"\x93NUMPY", b"PK", b"\x80")):
+        raise DataError(
+            f"{path} is no {path.suffix.lower()} file, whatever its name says: its first bytes are {head!r}"
+        )
 
 
 def label_key(archive: Any, *names: str) -> str | None:
@@ -222,11 +238,16 @@ def _chosen(table: Table, options: TableOptions, path: Path) -> Table:
 def _parquet(path: Path, options: TableOptions) -> Table:
     import pandas as pd
 
-    return _from_frame(pd.read_parquet(path), options, path)
+    frame = pd.read_parquet(path)
+    notes = []
+    if not isinstance(frame.index, pd.RangeIndex):
+        names = ", ".join(repr(str(name)) for name in frame.index.names if name is not None)
+        notes.append(f"left out the index {names or 'without a name'}; reset_index() before saving makes it a column")
+    return _from_frame(frame, options, path, notes=notes)
 
 
 def _excel(path: Path, options: TableOptions) -> Table:
-    """The first sheet of a workbook; its first row names the columns."""
+    """The first sheet of a workbook; its first row names the columns unless it holds numbers that are no names."""
     import pandas as pd
 
     try:
@@ -235,9 +256,21 @@ def _excel(path: Path, options: TableOptions) -> Table:
         raise MissingExtraError("openpyxl", "excel") from error
     with book:
         names = book.sheet_names
-        found = _from_frame(pd.read_excel(book), options, path)
-    notes = (f"read the sheet {names[0]!r}, left out {', '.join(map(repr, names[1:]))}",) if names[1:] else ()
-    return dataclasses.replace(found, notes=(*notes, *found.notes))
+        notes = [f"read the sheet {names[0]!r}, left out {', '.join(map(repr, names[1:]))}"] if names[1:] else []
+        frame = pd.read_excel(book)
+        numbers = [name for name in frame.columns if not str(name).startswith(NAMELESS)]
+        named = not numbers or not all(re.fullmatch(NUMBER, str(name)) for name in numbers)
+        if not named:
+            shown = ", ".join(map(str, numbers[:3]))
+            named = _count_up(list(map(str, numbers)))
+            what = "names the columns" if named else "was read as data; names in words would be read as such"
+            notes.append(f"the first row, {shown} ..., {what}")
+            frame = frame if named else pd.read_excel(book, header=None)
+    frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
+    if named and frame.shape[1] > 1 and frame.columns[0].startswith(NAMELESS) and _names_rows(frame.iloc[:, 0]):
+        notes.append("left out the first column, which has no name and counts or names the rows; name it to keep it")
+        frame = frame.iloc[:, 1:]
+    return _from_frame(frame, options, path, named=named, notes=notes)
 
 
 def _text(path: Path, options: TableOptions) -> Table:
@@ -262,7 +295,7 @@ def _text(path: Path, options: TableOptions) -> Table:
     if trailing:
         cells = [row[:-1] if row[-1] == "" else row for row in cells]
         notes.append("left out the last column, which has no name and no value: the rows end with a separator")
-    decimal = options.decimal or _decimal(cells[1:] or cells)
+    decimal = options.decimal or _decimal(cells[1:] or cells, path)
     if decimal == ",":
         notes.append("the decimal mark is a comma")
     missing = MISSING | set(options.na)
@@ -279,21 +312,27 @@ def _text(path: Path, options: TableOptions) -> Table:
             f"{path} names {len(first)} columns in its first line, but its rows have {width}; remove what stands above "
             "the names, if the first line is data pass header=no, if commas are decimal marks pass decimal=','"
         )
+    skipped = _lines_before_rows(path, encoding, above, 1 if has_header and not commented else 0)
     try:
-        frame = pd.read_csv(
-            path,
-            sep=sep if sep in SEPARATORS or len(sep) > 1 else re.escape(sep),
-            header=None,
-            skiprows=_lines_before_rows(path, encoding, above, 1 if has_header and not commented else 0),
-            decimal=decimal,
-            encoding=encoding,
-            skipinitialspace=True,
-            na_values=sorted(missing - {""}),
-            index_col=False,
-            engine="c" if sep in SEPARATORS or sep == r"\s+" else "python",
-        )
+        with path.open(encoding=encoding, newline="") as file:
+            # by hand: pandas would see quotes in what it skips, and skip on to the next one
+            for _ in range(skipped):
+                file.readline()
+            frame = pd.read_csv(
+                file,
+                sep=sep if sep in SEPARATORS or len(sep) > 1 else re.escape(sep),
+                header=None,
+                decimal=decimal,
+                skipinitialspace=True,
+                na_values=sorted(missing - {""}),
+                index_col=False,
+                engine="c" if sep in SEPARATORS or sep == r"\s+" else "python",
+            )
     except pd.errors.EmptyDataError as error:
         raise DataError(f"{path} holds no row of numbers") from error
+    except pd.errors.ParserError as error:
+        reason = re.sub(r"(?<=line )\d+", lambda line: str(int(line[0]) + skipped), " ".join(str(error).split()))
+        raise DataError(f"{path} cannot be read as {path.suffix.lower()[1:]}: {reason}") from error
     if trailing:
         if bool(frame.iloc[:, -1].notna().any()):
             row = int(np.argmax(frame.iloc[:, -1].notna().to_numpy()))
@@ -334,8 +373,15 @@ def _from_frame(
     names = tuple(map(str, frame.columns))
     still = [name for name, column in zip(names, array.T, strict=True) if len(array) > 1 and _same(column)]
     if still:
-        listed = f"{', '.join(still[:5])}{' ...' if len(still) > 5 else ''}"
-        said.append(f"the same value in every row of: {listed}; drop={','.join(still)} leaves it out")
+        if len(still) > MOST_NAMED:
+            said.append(
+                f"the same value in every row of {len(still)} columns, such as {still[0]}; `drop` leaves them out"
+            )
+        else:
+            said.append(f"the same value in every row of: {', '.join(still)}; drop={','.join(still)} leaves it out")
+    twice = [name for name, count in collections.Counter(names).items() if count > 1]
+    if twice and named:
+        said.append(f"several columns have the name {twice[0]!r}")
     counting = [name for name, column in zip(names, array.T, strict=True) if _counts(column)]
     if counting and not any("counts" in note for note in said):
         said.append(f"column {counting[0]!r} counts the rows; drop={counting[0]} leaves it out")
@@ -467,12 +513,22 @@ def _separator(lines: Sequence[str], path: Path, decimal: str | None) -> str:
     return ";" if decimal == "," else ","
 
 
-def _decimal(cells: Sequence[Sequence[str]]) -> Literal[".", ","]:
-    """A comma if cells need it to be numbers, which quoted or differently separated cells may."""
+def _decimal(cells: Sequence[Sequence[str]], path: Path) -> Literal[".", ","]:
+    """A comma if cells need it to be numbers, which quoted or differently separated cells may.
+
+    Raises:
+        DataError: every comma may as well part thousands.
+    """
     flat = [cell for row in cells for cell in row]
-    commas = sum(bool(re.fullmatch(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?", cell)) for cell in flat)
-    points = sum("." in cell and _is_number(cell, ".") for cell in flat)
-    return "," if commas and not points else "."
+    commas = [cell for cell in flat if re.fullmatch(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?", cell)]
+    if not commas or any("." in cell and _is_number(cell, ".") for cell in flat):
+        return "."
+    if all(re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", cell) for cell in commas):
+        raise DataError(
+            f"commas in {path}, as in {commas[0]}, may be decimal marks or part thousands; pass decimal=',' or remove "
+            "them"
+        )
+    return ","
 
 
 def _header(
@@ -487,11 +543,12 @@ def _header(
         return True, []
     if any(not _is_number(cell, decimal) for cell in first):
         return False, [f"the first line is data: {', '.join(first[:3])}; pass header=yes if it names the columns"]
-    numbers = [float(cell.replace(decimal, ".")) for cell in first]
-    counts = all(cell.isdecimal() for cell in first) and numbers == [numbers[0] + i for i in range(len(numbers))]
-    named = counts and (numbers[0] == 0 or (numbers[0] in YEARS and len(numbers) > 1))
-    if not named or len(cells) < 2:
-        return False, []
+    if not _count_up(first) or len(cells) < 2:
+        alone = _rises(first, decimal) and len(cells) > 2 and not any(_rises(row, decimal) for row in cells[1:])
+        said = (
+            f"the first line, {', '.join(first[:3])} ..., rises and no other does; pass header=yes if it names columns"
+        )
+        return False, [said] if alone else []
     # numbers that count up are what libraries write as names of columns, and what a row of data seldom is
     if any(not cell.lstrip("+-").isdecimal() for row in cells[1:] for cell in row if cell not in missing):
         return True, [f"the first line, {', '.join(first[:3])} ..., names the columns; pass header=no if it is data"]
@@ -499,6 +556,24 @@ def _header(
         f"the first line of {path}, {', '.join(first[:3])} ..., may name the columns or be data; say which: "
         "header=yes or header=no"
     )
+
+
+def _count_up(names: Sequence[str]) -> bool:
+    """Whether names are whole numbers that count up from 0 or from a year."""
+    if not all(name.isdecimal() for name in names):
+        return False
+    numbers = [int(name) for name in names]
+    return numbers == [numbers[0] + i for i in range(len(numbers))] and (
+        numbers[0] == 0 or (numbers[0] in YEARS and len(numbers) > 1)
+    )
+
+
+def _rises(cells: Sequence[str], decimal: str) -> bool:
+    """Whether a line is of numbers that rise, three or more, as wavelengths and times above columns do."""
+    if len(cells) < 3 or not all(_is_number(cell, decimal) for cell in cells):
+        return False
+    numbers = [float(cell.replace(decimal, ".")) for cell in cells]
+    return all(left < right for left, right in itertools.pairwise(numbers))
 
 
 def _index(frame: Any, choice: Choice, *, named: bool, unnamed: bool) -> tuple[bool, list[str]]:
@@ -513,11 +588,20 @@ def _index(frame: Any, choice: Choice, *, named: bool, unnamed: bool) -> tuple[b
         and len(column) > 2
         and bool(np.array_equal(column - column.iloc[0], np.arange(len(column))))
     )
-    if (unnamed or (named and name in ("", "Unnamed: 0"))) and (counting or text):
+    nameless = named and not unnamed and name in ("", f"{NAMELESS}0")
+    if (nameless and _names_rows(column)) or (unnamed and (counting or text)):
         return True, ["left out the first column, which has no name and counts or names the rows; index=no keeps it"]
     if counting and column.iloc[0] in (0, 1):
         return False, [f"column {name!r} counts the rows; pass index=yes to leave it out"]
+    if nameless:
+        return False, ["the first column has no name; pass index=yes to leave it out"]
     return False, []
+
+
+def _names_rows(column: Any) -> bool:
+    """Whether a column without a name holds words, or whole numbers each its own, as chosen or shuffled rows keep."""
+    kind = column.dtype.kind
+    return kind not in "fiub" or (kind in "iu" and bool(column.is_unique))
 
 
 def _first_lines(path: Path, encoding: str) -> tuple[list[str], int]:
@@ -576,6 +660,12 @@ def _numbers(frame: Any, path: Path) -> np.ndarray:
         kind = column.dtype.kind
         if kind == "M":
             raise DataError(f"{path}: column {str(name)!r} holds dates; turn them into numbers or remove the column")
+        whole = kind in "iu" or str(column.dtype).startswith(("Int", "UInt"))
+        if whole and column.notna().any() and max(abs(int(column.max())), abs(int(column.min()))) > EXACT:
+            raise DataError(
+                f"{path}: column {str(name)!r} holds whole numbers beyond 2**53, which floating point cannot tell "
+                "apart; remove it if it is a key, or subtract a constant"
+            )
         if str(column.dtype) in ("boolean", "Float32", "Float64") or str(column.dtype).startswith(("Int", "UInt")):
             column = column.astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
         elif kind not in "fiub":
@@ -588,11 +678,6 @@ def _numbers(frame: Any, path: Path) -> np.ndarray:
             )
         else:
             column = column.to_numpy()
-        if column.dtype.kind in "iu" and len(column) and max(abs(int(column.max())), abs(int(column.min()))) > EXACT:
-            raise DataError(
-                f"{path}: column {str(name)!r} holds whole numbers beyond 2**53, which floating point cannot tell "
-                "apart; remove it if it is a key, or subtract a constant"
-            )
         columns.append(column)
     common = np.result_type(*columns)
     return np.stack([column.astype(common, copy=False) for column in columns], axis=1)
