@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -18,9 +19,11 @@ from browser import Tab, find_chromium, open_page
 from saddlegan import fit
 from saddlegan.errors import DataError, InputError
 from saddlegan.networks import LinearGenerator, MixtureGenerator
+from saddlegan.results import Status
 from saddlegan.workbench import cli
 from saddlegan.workbench.data import labels as reading
 from saddlegan.workbench.data import sources
+from saddlegan.workbench.report.sections.findings import _of_labels
 from saddlegan.workbench.runs import classes, opened
 from saddlegan.workbench.runs.folder import Run
 
@@ -143,6 +146,12 @@ def test_digits_class_by_class_are_the_models_of_python(digits: Path, tmp_path: 
     assert cli.run(["report", str(digits / "labels" / "7")]) == 0
     sections = json.loads((digits / "report.json").read_text())["sections"]
     part = next(each["data"] for each in sections if each["id"] == "labels")
+    short = next(each["data"] for each in sections if each["id"] == "findings")
+    assert short["faults"] == []
+    assert "real ranked above generated" not in short["findings"]  # there is no discriminator to rank
+    spread = np.sqrt(np.load(tmp_path / "all.npy").reshape(4000, -1).var(0).sum() / (X / 16).var(0).sum())
+    assert short["findings"]["spread of G(z) / spread of data"] == pytest.approx(spread, rel=0.05)
+    assert "All 10 labels have a model that is proved" in (digits / "report.html").read_text()
     first, second = part["nearest"]["labels"]
     assert part["nearest"]["value"] == pytest.approx(expected.discrepancy(int(first), int(second)).value, rel=1e-6)
 
@@ -169,6 +178,15 @@ def test_folders_and_stages_class_by_class(tmp_path: Path, capsys):
     capsys.readouterr()
     assert cli.run(["fit", "digits", "--labels", "y.csv", "--out", str(tmp_path / "no")]) == 2
     assert "belongs to --by-class" in capsys.readouterr().err
+
+
+def test_a_label_whose_model_is_not_proved_is_named():
+    """Oracle: statuses set by hand."""
+    known = fit.QuadraticWGAN(2).fit(X).solution_
+    each = [classes.Label(name, name, 9, 0.5, known) for name in ("a", "b")]
+    assert _of_labels(each)[1] == "well"
+    each[1] = dataclasses.replace(each[1], solution=dataclasses.replace(known, status=Status.ESTIMATED))
+    assert _of_labels(each) == ("1 of 2 labels' models are proved to be optimal; not so b.", "bad")
 
 
 def test_samples_of_all_labels_say_which_is_whose(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys):

@@ -180,3 +180,23 @@ def test_two_processes_solve_what_one_does(tmp_path: Path, monkeypatch: pytest.M
     first, second = (json.loads(Path(run, "certificate.json").read_text()) for run in ("one", "two"))
     assert second["spectrum"] == pytest.approx(first["spectrum"], rel=1e-9)
     assert second["solution"]["status"] == first["solution"]["status"]
+
+
+@pytest.mark.slow  # starts two processes
+def test_two_processes_solve_each_class_as_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the same line in one process, label by label."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    np.savez("x.npz", X=rng.integers(0, 256, (75, 8, 8), dtype=np.uint8), y=rng.permutation(75) % 3)
+    words = ["fit", "x.npz", "--progressive", "--by-class", "--resolutions", "4,8", "--n-components", "3,5"]
+    done = together(tmp_path, *words, "--cache", "cache", "--engine", "distributed", "--out", "two")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("two/report.html") == 1
+    assert cli.run([*words, "--cache", "cache", "--out", "one"]) == 0
+    names = sorted(path.relative_to("one") for path in Path("one", "labels").rglob("certificate.json"))
+    assert len(names) == 3
+    for name in names:
+        first, second = (json.loads(Path(run, name).read_text()) for run in ("one", "two"))
+        assert second["spectrum"] == pytest.approx(first["spectrum"], rel=1e-9)
+        assert second["solution"]["value"] == pytest.approx(first["solution"]["value"], rel=1e-9)
+        assert second["solution"]["status"] == first["solution"]["status"]

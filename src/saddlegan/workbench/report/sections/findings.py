@@ -6,47 +6,88 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
 from saddlegan import certify
 from saddlegan.certify import Diagnosis
 from saddlegan.errors import SaddleganError
+from saddlegan.game import Game
 from saddlegan.modules import like
+from saddlegan.networks import TwoLayerDiscriminator
+from saddlegan.results import Status
 from saddlegan.workbench.report import html
 from saddlegan.workbench.report.scene import Scene, Section, thin
+from saddlegan.workbench.runs import classes
 from saddlegan.workbench.runs.certificate import read_solution
 from saddlegan.workbench.runs.opened import OpenRun
 
 LEAST = 32  # rows that a diagnosis needs
 MOST_ELEMENTS = 1 << 21  # numbers of the rows that it may look at: distances between larger ones take minutes
+NAMED = 5  # labels in a sentence
 TOLD_APART = 5.0  # times its noise: an energy distance that is no accident
 
 ONE_POINT = "All samples are one point, as they must be: a linear discriminator sees means only."
 
+# without a discriminator
+FIGURES_OF_SAMPLES = (
+    "spread of G(z) / spread of data",
+    "distance between samples / between data",
+    "distance to the data / between data",
+    "data not covered",
+    "energy distance / its noise",
+    "response to the latent",
+)
 # what a solved generator is told of: its gradients vanish by right, and nobody trains it
 OF_SAMPLES = ("dead generator", "ignored latent", "collapsed", "missing modes", "far from the data", "memorising")
 
 
 def findings(scene: Scene) -> Section | None:
     """What `certify.diagnose` finds about the pair and its samples."""
-    solved = read_solution(scene.run) is not None
-    if scene.data is None or scene.run.config.discriminator is None or len(scene.data.X) < LEAST:
+    labels = classes.read_labels(scene.run) if scene.run.config.discriminator is None else []
+    solved = bool(labels) or read_solution(scene.run) is not None
+    if scene.data is None or len(scene.data.X) < LEAST or (scene.run.config.discriminator is None and not labels):
         return None
     if solved and scene.run.config.model == "linear":
         return Section("findings", "In short", html.findings([(ONE_POINT, "bad")]), {"faults": ["one point"]})
     try:
-        found = of_run(OpenRun(scene.run), scene.data.X, seed=scene.seed)
+        found = of_run(OpenRun(scene.run), scene.data.X, seed=scene.seed, judged=not labels)
     except (SaddleganError, RuntimeError, ValueError) as error:  # whatever a network of somebody else's raises
         words = f"The pair could not be diagnosed: {error}"
         return Section("findings", "In short", html.text(words), {"error": str(error)})
     faults, said = in_words(found, solved=solved)
-    return Section("findings", "In short", html.findings(said), {"faults": faults, "findings": dict(found.findings)})
+    figures = {name: value for name, value in found.findings.items() if not labels or name in FIGURES_OF_SAMPLES}
+    if labels:
+        said.insert(0, _of_labels(labels))
+    return Section("findings", "In short", html.findings(said), {"faults": faults, "findings": figures})
 
 
-def of_run(opened: OpenRun, X: np.ndarray, *, seed: int) -> Diagnosis:
-    """Diagnose a run's pair on as many rows (n, d) of its data as distances can be taken between."""
-    game = opened.game
+def _of_labels(labels: list[classes.Label]) -> tuple[str, str]:
+    """How many labels' models are proved, and how bad that is."""
+    others = [each.name for each in labels if each.solution.status is not Status.OPTIMAL]
+    if not others:
+        return f"All {len(labels)} labels have a model that is proved to be optimal for their rows.", "well"
+    more = " and others" if len(others) > NAMED else ""
+    names = f"{', '.join(others[:NAMED])}{more}"
+    proved = len(labels) - len(others)
+    return f"{proved} of {len(labels)} labels' models are proved to be optimal; not so {names}.", "bad"
+
+
+def of_run(opened: OpenRun, X: np.ndarray, *, seed: int, judged: bool = True) -> Diagnosis:
+    """Diagnose a run's pair on as many rows (n, d) of its data as distances can be taken between.
+
+    Without a discriminator (not `judged`) one that is 0 stands in: only what is said of samples means anything then.
+    """
+    game = opened.game if judged else _without_judge(opened)
     rows = opened.in_units_of(game, thin(X, MOST_ELEMENTS))
     return certify.diagnose(game, rows.to(like(game.G).dtype), random_state=seed)
+
+
+def _without_judge(opened: OpenRun) -> Game:
+    config = opened.run.config
+    D = TwoLayerDiscriminator(config.data.shape[1], 1, activation="linear", generator=torch.Generator())
+    torch.nn.init.zeros_(D.outer)
+    G = opened.run.load_generator()
+    return Game(G, D.to(like(G).dtype), objective=config.objective, latent=config.latent.size)
 
 
 def in_words(found: Diagnosis, *, solved: bool) -> tuple[list[str], list[tuple[str, str]]]:
