@@ -18,7 +18,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from games import Point, Slope, clamp_to
 from saddlegan import Batch, Certificate, Game, Status, certify
-from saddlegan.certify.search._deviate import Arena
+from saddlegan.certify.search import _deviate
+from saddlegan.certify.search._arena import Arena
+from saddlegan.certify.search._deviate import best_generator
 from saddlegan.certify.search._judge import prepare
 from saddlegan.certify.search._measure import gain_of
 from saddlegan.errors import BlindWarning, BudgetWarning, InputError, InputTypeError, ObjectiveError
@@ -412,15 +414,15 @@ def test_to_stay_is_the_least_that_a_generator_gains(monkeypatch: pytest.MonkeyP
     """A search on V that ends below it reports 0, and has not settled where it is below by more than chance."""
     game, data = _simple(), torch.randn(256, 2, generator=torch.Generator().manual_seed(1))
 
-    def astray(self: Arena, who: str, starts: list[nn.Module], *given: Any, **options: Any) -> Found:
+    def astray(arena: Arena, who: str, starts: list[nn.Module], *given: Any, **options: Any) -> Found:
         worse = copy.deepcopy(starts[0])
         with torch.no_grad():  # G's samples where D is lowest: V is larger there
             worse.bias -= 5.0 * game.D[0].weight.mT @ game.D[2].weight.mT[:, 0]
         return Found(worse, 0.0, ((1, 0.0),), True, 0.0)
 
     arena = prepare(game, data, "data", search=TINY, random_state=0, exact=False).arena()
-    monkeypatch.setattr(Arena, "_best_of", astray)
-    found = arena.generator_on_value()
+    monkeypatch.setattr(_deviate, "_best_of", astray)
+    found = best_generator(arena)
     assert float(found.gains.abs().max()) == 0.0
     assert not found.settled
     assert all(torch.equal(p, q) for p, q in zip(found.player.parameters(), game.G.parameters(), strict=True))

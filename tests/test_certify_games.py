@@ -16,7 +16,9 @@ import torch
 from games import MAKERS, Known, dirac, leader, pennies, solve_matrix
 from saddlegan import Certificate, certify
 from saddlegan.certify.exact._recognise import _KINDS, recognise
+from saddlegan.certify.search import _nested
 from saddlegan.certify.search._judge import prepare
+from saddlegan.certify.search._nested import best_proximal_generator
 from saddlegan.errors import BlindWarning, BudgetWarning
 
 SEEDS = 20
@@ -185,19 +187,21 @@ def test_a_search_that_loses_to_staying_put_has_not_settled(monkeypatch):
     found = prepare(
         known.game, known.data, "data", search=certify.Search(steps=5, restarts=1), random_state=0, exact=True
     ).arena()
-    sound = found.generator_on_proximal(lam=1.0, norm="parameters")
+    sound = best_proximal_generator(found, lam=1.0, norm="parameters")
     assert sound.settled
-    follow = found._follow
+    follow = _nested._follow
 
-    def astray(start, answer, rate, **options):
-        reached, D = follow(start, answer, rate, **options)
+    def astray(arena, start, answer, rate, **options):
+        reached, D = follow(arena, start, answer, rate, **options)
         with torch.no_grad():
             reached.player.theta.add_(1.0)
         return reached, D
 
-    monkeypatch.setattr(found, "_follow", astray)
-    lost = found.generator_on_proximal(lam=1.0, norm="parameters")
+    monkeypatch.setattr(_nested, "_follow", astray)
+    lost = best_proximal_generator(found, lam=1.0, norm="parameters")
     assert not lost.settled
     assert float(lost.gains.mean()) == pytest.approx(0.0, abs=1e-12)
     assert torch.equal(lost.player.theta, known.game.G.theta)
-    assert not found.generator_on_proximal(lam=1.0, norm="parameters", known=[lost]).settled  # nor at the next lambda
+    assert not best_proximal_generator(
+        found, lam=1.0, norm="parameters", known=[lost]
+    ).settled  # nor at the next lambda

@@ -10,6 +10,7 @@ from collections.abc import MutableMapping, Sequence
 from torch import nn
 
 from saddlegan.certify._spectrum import Spectrum, summarise
+from saddlegan.certify.search._deviate import best_discriminator, best_generator
 from saddlegan.certify.search._judge import check_lam, judge_by_search, judge_exactly, prepare, refuted_by_discriminator
 from saddlegan.certify.search._measure import Data, untouched
 from saddlegan.checks import RandomState
@@ -90,7 +91,7 @@ def critical_lambda(
             arena = prepared.arena()
             finite = [lam for lam in ladder if math.isfinite(lam) and lam not in certificates]
             arena.planned = 2 + len(finite)  # D's, G's on V itself, and one at each finite lambda
-            discriminator = arena.discriminator()
+            discriminator = best_discriminator(arena)
             if finite and not thorough and bool(arena.held_out_value.isfinite().all()):
                 alone = refuted_by_discriminator(
                     "proximal", arena, discriminator, lam=finite[0], norm=norm, tests=2 * len(ladder)
@@ -100,7 +101,7 @@ def critical_lambda(
                     for lam in finite:
                         certificates[lam] = dataclasses.replace(alone, stats={**alone.stats, "lam": lam})
             # what was found for V itself is tried at every lambda, and what was found at one lambda at the next
-            known = [arena.generator_on_value()] if bool(arena.held_out_value.isfinite().all()) else []
+            known = [best_generator(arena)] if bool(arena.held_out_value.isfinite().all()) else []
             first = tuple(known)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", BudgetWarning)  # each certificate's status says it

@@ -6,8 +6,10 @@ import math
 
 from torch import nn
 
+from saddlegan.certify.search._deviate import best_generator
 from saddlegan.certify.search._judge import check_lam, prepare
 from saddlegan.certify.search._measure import Data, untouched
+from saddlegan.certify.search._nested import best_proximal_generator
 from saddlegan.checks import RandomState
 from saddlegan.game import Game
 from saddlegan.proximal import Norm, warn_if_piecewise_linear
@@ -64,7 +66,7 @@ def generator_deviation(
         )
         arena = prepared.arena()
         if math.isinf(lam):
-            return arena.generator_on_value().player
+            return best_generator(arena).player
         if lam > 0:
             warn_if_piecewise_linear(game.D, norm)
-        return arena.generator_on_proximal(lam=lam, norm=norm).player
+        return best_proximal_generator(arena, lam=lam, norm=norm).player

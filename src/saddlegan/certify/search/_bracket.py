@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from saddlegan.batch import Rows, conditions, count, samples
-from saddlegan.certify.search._deviate import Arena, Deviation
+from saddlegan.certify.search._arena import Arena, Deviation
 from saddlegan.certify.search._domain import Domain
 from saddlegan.certify.search._measure import BLOCKS, SELECT, block_values
 from saddlegan.certify.upper._bound import Upper, discriminator_upper, generator_upper

@@ -16,8 +16,9 @@ from saddlegan.batch import Rows, count
 from saddlegan.certify.exact._base import AbstractExactGame, certificate
 from saddlegan.certify.exact._judge import judge_exactly
 from saddlegan.certify.exact._recognise import recognise
+from saddlegan.certify.search._arena import Arena, Deviation
 from saddlegan.certify.search._bracket import bracket
-from saddlegan.certify.search._deviate import Arena, Deviation
+from saddlegan.certify.search._deviate import best_discriminator, best_generator
 from saddlegan.certify.search._domain import domain_of
 from saddlegan.certify.search._measure import (
     Data,
@@ -30,6 +31,7 @@ from saddlegan.certify.search._measure import (
     split,
     untouched,
 )
+from saddlegan.certify.search._nested import best_proximal_generator
 from saddlegan.certify.search._tails import Tails, tails_of
 from saddlegan.certify.search._verified import verified_gain
 from saddlegan.checks import RandomState
@@ -102,11 +104,11 @@ def judge_by_search(
             kind, math.nan, math.nan, "none", "undecided", stats, error=math.nan, status=Status.NON_FINITE
         )
         return empty, None
-    up = arena.discriminator() if discriminator is None else discriminator
+    up = best_discriminator(arena) if discriminator is None else discriminator
     if math.isinf(lam):
-        down = arena.generator_on_value(known=known)
+        down = best_generator(arena, known=known)
     else:
-        down = arena.generator_on_proximal(lam=lam, norm=norm, known=known, cautious=not fixed_budget)
+        down = best_proximal_generator(arena, lam=lam, norm=norm, known=known, cautious=not fixed_budget)
     level = arena.search.significance / tests
 
     def measured(blocks: Tensor, *, slack: float = 0.0) -> Gain:

@@ -16,7 +16,7 @@ from scipy.stats import t as student
 from torch import Tensor, nn
 
 from saddlegan.batch import Rows, conditions, count, samples
-from saddlegan.certify.search._deviate import Arena
+from saddlegan.certify.search._arena import Arena
 from saddlegan.game import Game
 
 HEAVY = 0.1  # share of all squared deviations that one row may have; beyond, fewer than ten rows make the spread

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from saddlegan.batch import conditions, samples
+from saddlegan.certify.search._arena import Arena
 from saddlegan.certify.search._bracket import generated, row_weights
-from saddlegan.certify.search._deviate import Arena
 from saddlegan.certify.upper._affine import affine_in_parameters
 from saddlegan.certify.upper._transport import halves
 from saddlegan.modules import clone, trainable
