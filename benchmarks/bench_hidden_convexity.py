@@ -68,6 +68,11 @@ def main() -> None:
         lambda: relu_discrepancy(*deep[200]),
         lambda: relu_discrepancy(*deep[2000]),
     )
+    for n, d in ((200, 10), (300, 100), (1000, 50)):
+        found = relu_discrepancy(*torch.tensor(rng.standard_normal((2, n, d))), n_starts=64)
+        print(
+            f"ReLU discrepancy of two normal samples, n = {n}, d = {d}: upper / value {found.upper / found.value:.2f}"
+        )
     angle = {n: 2 * np.pi * rng.integers(0, 8, n) / 8 for n in (200, 2000)}
     ring = {
         n: torch.tensor(2 * np.stack([np.cos(a), np.sin(a)], 1) + 0.02 * rng.standard_normal((n, 2)))

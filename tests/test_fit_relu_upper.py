@@ -40,7 +40,7 @@ def test_a_sample_reaches_as_far_as_its_minorants_say(case, monkeypatch):
 
 
 @pytest.mark.parametrize("shape", [(40, 40, 4), (30, 50, 8), (9, 7, 12)])
-def test_one_side_of_the_bound_holds_along_every_direction(shape):
+def test_one_side_of_the_bound_holds_along_every_direction(shape, monkeypatch):
     """Oracle: the function itself, climbed from many starts."""
     n, m, d = shape
     rng = np.random.default_rng(1)
@@ -54,9 +54,9 @@ def test_one_side_of_the_bound_holds_along_every_direction(shape):
         best = max(best, float(value.max()))
         slope = delta + (U @ X.T).sign() @ X / n - (U @ G.T).sign() @ G / m
         U = U + torch.nn.functional.normalize(slope) / (1 + step)
-    for cancel in (True, False):
-        assert best <= side_bound(X, G, [], cancel=cancel)
-    assert side_bound(X, G, [], cancel=True) <= 2.0 * best
+    assert best <= side_bound(X, G, []) <= 2.0 * best
+    monkeypatch.setattr(_relaxation, "SEARCHED", 200)  # a few rows in each step
+    assert best <= side_bound(X, G, []) <= 3.0 * best
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.7])

@@ -198,7 +198,7 @@ def upper_bound(X: Tensor, G: Tensor, direction: Tensor, *, floor: float = -math
     for P, Q, pairs in ((X, G, couplings), (G, X, [coupling.turned() for coupling in couplings])):
         least = max(floor, *sides) if sides else floor
         starts = [pair.cancelled(P, Q) for pair in pairs]
-        sides.append(0.5 * side_bound(P, Q, starts, cancel=len(P) * len(Q) <= COUPLING_CELLS, floor=2.0 * least))
+        sides.append(0.5 * side_bound(P, Q, starts, floor=2.0 * least))
     return max(0.0, min(_cost(X, G, couplings), max(sides)))
 
 
@@ -268,7 +268,7 @@ def _couplings(X: Tensor, G: Tensor, direction: Tensor) -> list[Coupling]:
         if importlib.util.find_spec("ot") is not None:
             plan = _transport(cost)
             rows, columns = (torch.as_tensor(index, device=X.device) for index in np.nonzero(plan))
-            return [Coupling(rows, columns, torch.as_tensor(plan[plan > 0.0]).to(X))]
+            return [Coupling(rows, columns, torch.as_tensor(plan[plan.nonzero()]).to(X))]
     return [_sorted_coupling(X, G, key) for key in (direction, None)]
 
 
