@@ -3,6 +3,9 @@
 import os
 import tempfile
 
+# before torch is loaded, and for the processes that tests start: two of each share two cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 

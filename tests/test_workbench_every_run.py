@@ -69,7 +69,7 @@ MAKERS: dict[str, list[str]] = {
     ],
     "train-ring": ["train", "ring", "--n-samples", "400", *SHORT],
     "train-proximal": ["train", "ring", "--rule", "proximal", "--objective", "vanilla", "--n-samples", "400", *SHORT],
-    "train-digits": ["train", "digits", *SHORT, "--batch", "16"],
+    "train-digits": ["train", "digits", *SHORT, "--batch", "16", "--hidden", "8"],
 }
 IMAGES = {
     name
