@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import io
 import json
 import os
 import random
@@ -204,6 +205,9 @@ def settled(found: dict[str, bytes], work: Path) -> dict[str, Any]:
             kept[name] = [
                 _without_times(json.loads(line)) for line in _documents(name, content.replace(bytes(work), b"WORK"))
             ]
+        elif name.endswith(".npz"):
+            with np.load(io.BytesIO(content)) as file:
+                kept[name] = {key: file[key].tobytes() for key in file if not any(word in key for word in VOLATILE)}
         elif not name.endswith((".html", ".md")):
             kept[name] = content
     return kept

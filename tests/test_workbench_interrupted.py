@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from interrupted import COMMANDS, fault_of, half_written, settled
@@ -67,3 +68,6 @@ def test_what_is_half_written_is_seen(tmp_path: Path) -> None:
     (tmp_path / "page.html").unlink()
     assert half_written(files, tmp_path) == ["page.html: gone"]
     assert settled({"c.json": b'{"a": 1, "solve_seconds": 2}'}, tmp_path) == {"c.json": [{"a": 1}]}
+    np.savez(tmp_path / "p.npz", a=1, **{"seconds-taken": 2.0})
+    content = (tmp_path / "p.npz").read_bytes()
+    assert settled({"p.npz": content}, tmp_path) == {"p.npz": {"a": np.array(1).tobytes()}}
