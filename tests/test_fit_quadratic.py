@@ -17,6 +17,7 @@ from saddlegan import Status
 from saddlegan.errors import InputError, InputTypeError, SolveError
 from saddlegan.fit import QuadraticWGAN
 from saddlegan.fit._quadratic_program import solve_quadratic
+from saddlegan.moments import _second_moment
 from saddlegan.moments._second_moment import second_moment
 from saddlegan.networks import MLP, PolynomialFeatures, ReLUFeatures
 
@@ -409,3 +410,15 @@ def test_cuda_tensors_stay_there():
     model = QuadraticWGAN(n_latent=3).fit(X)
     assert model.sample(2, random_state=0).device.type == "cuda"
     assert model.solution_.value == pytest.approx(QuadraticWGAN(n_latent=3).fit(X.cpu()).solution_.value)
+
+
+def test_the_spectrum_costs_no_second_gram_matrix(monkeypatch):
+    """Oracle: numpy's eigenvalues; and the number of Gram matrices that are formed."""
+    formed = []
+    gram = _second_moment._gram
+    monkeypatch.setattr(_second_moment, "_gram", lambda *args, **options: formed.append(1) or gram(*args, **options))
+    X = np.random.default_rng(0).standard_normal((60, 5)) * np.arange(1, 6)
+    model = QuadraticWGAN(2).fit(X)
+    expected = np.linalg.eigvalsh(np.cov(X, rowvar=False, bias=True))[::-1]
+    np.testing.assert_allclose(model.spectrum_, expected, rtol=1e-9)
+    assert len(formed) == 1

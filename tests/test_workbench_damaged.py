@@ -20,9 +20,11 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from saddlegan.errors import RunError
 from saddlegan.workbench import cli
+from saddlegan.workbench.data.images import FORMATS
 from saddlegan.workbench.runs import reading
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limit on memory is Linux's")
@@ -270,6 +272,42 @@ def test_altered_data_files_are_used_or_named(data: st.DataObject, tables: Path,
 @given(data=st.data())
 def test_altered_data_files_are_used_or_named_at_length(data: st.DataObject, tables: Path, tmp_path: Path) -> None:
     files(data, tables, tmp_path / "work")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    endings = {"PNG": "png", "JPEG": "jpg", "GIF": "gif", "TIFF": "tif", "WEBP": "webp", "AVIF": "avif", "PPM": "ppm"}
+    for ending in (ending for name, ending in endings.items() if name in FORMATS and name in Image.SAVE):
+        Image.fromarray(pixels).save(folder / f"x.{ending}", **({"exif": exif} if ending == "jpg" else {}))
+    Image.fromarray(pixels[..., 0].astype(np.uint16) << 4).save(folder / "deep.png")
+    return folder
+
+
+@pytest.mark.slow  # a hundred pictures are opened
+@settings(max_examples=100, **MANNERS)
+@given(data=st.data())
+def test_altered_pictures_are_used_or_named(data: st.DataObject, pictures: Path, tmp_path: Path) -> None:
+    path = data.draw(st.sampled_from(sorted(pictures.iterdir())))
+    (tmp_path / f"a{path.suffix}").write_bytes(path.read_bytes())
+    (tmp_path / f"b{path.suffix}").write_bytes(damaged(data, path.read_bytes()))
+    try:
+        judged("data", tmp_path)
+    finally:
+        for each in tmp_path.iterdir():
+            each.unlink()
+
+
+@pytest.mark.skipif("AVIF" not in FORMATS, reason="this Pillow reads no AVIF")
+@pytest.mark.parametrize("box", [b"av01", b"iloc", b"pitm"])
+def test_a_picture_whose_boxes_are_gone_is_named(box: bytes, pictures: Path, tmp_path: Path) -> None:
+    """libavif's faults reach Pillow's callers as RuntimeError."""
+    (tmp_path / "b.avif").write_bytes((pictures / "x.avif").read_bytes().replace(box, b"xxxx"))
+    code, said = judged("data", tmp_path)
+    assert (code, "b.avif cannot be read" in said) == (2, True), said
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import stat
+import struct
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -37,7 +39,11 @@ Image.init()
 FORMATS = tuple(name for name in ("PNG", "JPEG", "PPM", "BMP", "GIF", "TIFF", "WEBP", "AVIF") if name in Image.OPEN)
 GREY_MODES = frozenset({"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N", "I"})
 SHALLOW = 16  # upper bytes of 12-bit colours in 16 bits lie below
-READ_ERRORS = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+# what Pillow's readers raise over a damaged picture, whichever byte is wrong
+READ_ERRORS = (
+    *(OSError, ValueError, SyntaxError, EOFError, RuntimeError, TypeError, LookupError, ArithmeticError),
+    *(AttributeError, MemoryError, struct.error, zlib.error, Image.DecompressionBombError),
+)
 
 
 @dataclasses.dataclass(frozen=True)
