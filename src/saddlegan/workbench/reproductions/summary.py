@@ -11,11 +11,12 @@ from saddlegan.workbench.reproductions.registry import EXPERIMENTS
 
 HEAD = """# What holds, what does not
 
-The papers' claims, re-done. Every line is computed: `saddlegan reproduce NAME --full` runs an experiment and writes its
-folder, `docs/reproductions/` holds the results shown here, and this page is generated from them. A verdict follows from
-the source's claims below it: *reproduced* if all hold, *partly* if some do; what is marked (ours) is a correction or a
-comparison and does not count. Figures over several seeds are mean ± standard
-deviation.
+The papers' claims, tested again. Every line is computed: `saddlegan reproduce NAME --full` runs an experiment and writes
+its folder, `docs/reproductions/` holds the results shown here, and this page is generated from them. A verdict follows
+from the source's claims in the experiment's table: *reproduced* if all hold, *partly* if some do, else *not reproduced*.
+A line marked (ours) is a correction or a comparison of ours and does not count. Figures over several seeds are mean ±
+standard deviation. Frechet, kernel and inception-like figures are taken on the features of a small classifier, so none of
+them can be compared with published ones.
 
 | Experiment | Claim | Verdict |
 |---|---|---|
@@ -56,11 +57,11 @@ def _experiment(result: Mapping[str, Any], title: str) -> str:
         f"| {_mark(check)}{_cell(check['claim'])} | {_cell(check['found'])} | {_held(check)} |\n"
         for check in result["checks"]
     )
+    remark = f"{result['remark']}\n\n" if result["remark"] else ""
     return (
         f"\n## {title}\n\n{result['claim']}\n\nSource: {result['source']}. Setting: {setting}.\n\n"
         f"| What is said | What is found | Holds |\n|---|---|---|\n{checks}\n"
-        f"{result['remark']}\n\n"
-        f"*{result['size']} size, seeds: {result['seeds']}, {result['seconds']:g} s on {result['machine']}; "
+        f"{remark}*{result['size']} size, seeds: {result['seeds']}, {result['seconds']:g} s on {result['machine']}; "
         f"{result['created'][:10]}.*\n"
     )
 
