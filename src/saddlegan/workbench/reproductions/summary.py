@@ -11,12 +11,12 @@ from saddlegan.workbench.reproductions.registry import EXPERIMENTS
 
 HEAD = """# What holds, what does not
 
-The papers' claims, tested again. Every line is computed: `saddlegan reproduce NAME --full` runs an experiment and writes
-its folder, `docs/reproductions/` holds the results shown here, and this page is generated from them. A verdict follows
-from the source's claims in the experiment's table: *reproduced* if all hold, *partly* if some do, else *not reproduced*.
-A line marked (ours) is a correction or a comparison of ours and does not count. Figures over several seeds are mean ±
-standard deviation. Frechet, kernel and inception-like figures are taken on the features of a small classifier, so none of
-them can be compared with published ones.
+The papers' claims, tested again. Every line is computed: `saddlegan reproduce NAME --full` runs an experiment and
+writes its folder, `docs/reproductions/` holds the results shown here, and this page is generated from them. A verdict
+follows from the source's claims in the experiment's table: *reproduced* if all hold, *partly* if some do, else *not
+reproduced*. A line marked (ours) is a correction or a comparison of ours and does not count. Figures over several
+seeds are mean ± standard deviation. Frechet, kernel and inception-like figures are taken on the features of a small
+classifier, so none of them can be compared with published ones.
 
 | Experiment | Claim | Verdict |
 |---|---|---|
