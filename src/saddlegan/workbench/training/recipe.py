@@ -81,8 +81,8 @@ class Recipe(BaseModel):
             pair and the last step are measured too. 0: never.
         certify_steps: search steps of one measurement.
         certify_objective: zero-sum value to judge by; if None the objective itself, or its zero-sum twin.
-        stop_below: stop once a settled gap, what its searches still added and twice its standard error are together below
-            this number; never if None.
+        stop_below: stop once a settled gap, what its searches still added and twice its standard error are together
+            below this number; never if None.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
