@@ -222,8 +222,13 @@ def _grouped(chunks: list[Any], rows: list[int], least: int) -> list[list[Any]]:
 def _sum_chunks(shared: tuple[AbstractKernel, Callable[[Any], Tensor]], *chunks: Any) -> tuple[np.ndarray, ...]:
     kernel, read = shared
     totals = kernel.start()
-    for chunk in chunks:
-        kernel.add(totals, read(chunk))
+    waiting: list[Tensor] = []
+    for place, chunk in enumerate(chunks, 1):
+        waiting.append(read(chunk))
+        # each addition goes through all d x d totals, which few rows are not worth
+        if sum(map(len, waiting)) >= TASK_ROWS or place == len(chunks):
+            kernel.add(totals, waiting[0] if len(waiting) == 1 else torch.cat(waiting))
+            waiting.clear()
     return tuple(total.numpy() for total in totals)
 
 
