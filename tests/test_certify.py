@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from games import Point, Slope, clamp_to
 from saddlegan import Batch, Certificate, Game, Status, certify
+from saddlegan.certify._spectrum import summarise
 from saddlegan.certify.search import _deviate
 from saddlegan.certify.search._arena import Arena
 from saddlegan.certify.search._deviate import best_generator
@@ -379,6 +380,9 @@ def test_a_ladder_searches_no_generator_where_the_discriminator_alone_refutes() 
     moved: dict[float, nn.Module] = {}
     quick = certify.critical_lambda(_simple(), data, lams=lams, search=told, thorough=False, deviations=moved)
     assert (quick.sentence, quick.upper) == (whole.sentence, whole.upper)
+    assert quick.sentence.startswith("The pair is refuted as a Stackelberg equilibrium, hence as")
+    above = summarise({1.0: quick.certificates[1]}, stats={})
+    assert above.sentence.startswith("The pair is refuted at lambda = 1, the smallest tried")
     assert [step.verdict for step in quick.certificates] == ["refuted"] * 3
     assert set(moved) == {np.inf}
     assert max(shares) == 1.0

@@ -119,8 +119,13 @@ def _sentence(lower: float, upper: float | None, proved: bool, suspected: float,
         return (
             f"The pair is refuted{end}; below that nothing is decided." if end else "Nothing is decided about the pair."
         )
+    if math.isnan(lower) and smallest == 0:
+        return (
+            "The pair is refuted as a Stackelberg equilibrium, hence as a proximal equilibrium for every lambda and "
+            "as a Nash equilibrium."
+        )
     if math.isnan(lower):
-        return "The pair is refuted at the smallest lambda tried, hence at every larger one."
+        return f"The pair is refuted at lambda = {smallest:.6g}, the smallest tried, hence at every larger one."
     standing = "is proved to be" if proved else "was not refuted as"
     if math.isinf(lower):
         return f"The pair {standing} a Nash equilibrium, and with it a proximal equilibrium for every lambda."

@@ -249,6 +249,7 @@ def _draw_curves(found: Equilibrium) -> bytes:
         figure = style.new_figure(2.8)
         axes = figure.subplots()
         drawn = False
+        axes.set_prop_cycle(color=[style.GENERATED, style.WITNESS, style.ACCENT, style.INK, style.MUTED])
         for lam, step in zip(found.lams, found.certificates, strict=True):
             curves = step.stats.get("curves")
             if not curves:
