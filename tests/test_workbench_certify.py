@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from html import escape
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -76,7 +76,7 @@ def test_a_trained_run_is_searched_and_drawn(tmp_path: Path, capsys: pytest.Capt
     said = capsys.readouterr().out
     assert said.count("refuted (gains: generator not measured, discriminator 0.") == 2  # it alone refutes the pair
     assert judged.UNSEARCHED in said
-    assert escape(judged.UNSEARCHED) in (run.path / "report.html").read_text()
+    assert judged.UNSEARCHED in unescape((run.path / "report.html").read_text())
     assert cli.run(["certify", str(run.path), "--lam", "1", "--thorough", *FAST]) == 0
     said = capsys.readouterr().out
     assert "Nash" in said

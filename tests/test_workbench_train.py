@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import signal
@@ -112,9 +113,21 @@ def test_frechet_distance_against_scipy() -> None:
     assert frechet_distance(x, x) == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.parametrize("every", [1, 7, 500])
+def test_runs_of_every_length_have_ten_lines_or_one_a_step(every: int) -> None:
+    for steps in range(1, 200):
+        recipe = make_recipe(steps=steps, metrics_every=every, certify_every=0)
+        after = [done for done in range(1, steps + 1) if recipe.measured_after(done)]
+        assert after[-1] == steps
+        assert len(after) >= min(9, steps)
+        assert max(b - a for a, b in itertools.pairwise([0, *after])) <= 2 * min(every, max(1, steps // 9))
+        if every * 9 <= steps:
+            assert after[:-1] == list(range(every, steps, every))
+
+
 @pytest.mark.slow  # runs whole commands
 @pytest.mark.parametrize(("steps", "every"), [(12, 500), (20, 500), (60, 7)])
-def test_a_curve_has_nine_points_and_starts_at_step_0(steps: int, every: int, tmp_path: Path) -> None:
+def test_a_curve_has_ten_points_and_starts_at_step_0(steps: int, every: int, tmp_path: Path) -> None:
     data = sources.load("ring", n_samples=200)
     recipe = make_recipe(rule="primal-dual", steps=steps, metrics_every=every, hidden=(8,), batch=16, points=8)
     session = Session(recipe, data)
@@ -127,7 +140,7 @@ def test_a_curve_has_nine_points_and_starts_at_step_0(steps: int, every: int, tm
     loop.train(session, run, data, fingerprint="x")
     rows = run.metrics()
     assert rows[0]["step"] == 0
-    assert len(rows) >= 9
+    assert len(rows) >= 10
     assert all({"value", "generator_loss", "density_term", "spread"} <= set(row) for row in rows)
     assert [row["step"] for row in rows] == sorted({row["step"] for row in rows})
 
@@ -396,7 +409,7 @@ def test_train_resume_and_compare_from_the_command_line(tmp_path: Path, capsys: 
     assert "20 of 20" in capsys.readouterr().out
     stopped = tmp_path / "stopped"
     assert cli.run([*line, "--out", str(stopped), "--rule", "primal-dual", "--stop-when", "value<99"]) == 0
-    assert runs.Run.open(stopped).metrics()[-1]["step"] == 3  # the first line after that of step 0
+    assert runs.Run.open(stopped).metrics()[-1]["step"] == 2  # the first line after that of step 0
     other = tmp_path / "digits"
     assert cli.run(["fit", "digits", "--out", str(other)]) == 0
     capsys.readouterr()

@@ -25,7 +25,7 @@ NETWORKS = ("mlp", "image")  # the pairs that training makes itself
 # a pair of one's own brings them
 OF_THE_GAME = ("objective", "hidden", "activation", "fourier", "bits", "gaussians", "gaussian_gain")
 
-LEAST_LINES = 8  # of metrics in a run: fewer points are no curve, and each costs most of a step
+LEAST_LINES = 9  # of metrics in a run after that of step 0: fewer points are no curve, and each costs most of a step
 
 
 class Recipe(BaseModel):
@@ -74,7 +74,7 @@ class Recipe(BaseModel):
         n_critic: moves of D per step of the alternating rule.
         amp: "bf16" runs the players in bfloat16 where torch.autocast trusts it; losses and slopes stay in float32.
         start: "random", or "collapsed:K": G first regressed onto K modes, D trained against it.
-        metrics_every: steps between two lines of metrics; fewer in a run that would have less than eight lines.
+        metrics_every: steps between two lines of metrics; fewer in a run that would have less than ten lines.
         checkpoint_every: steps between two checkpoints.
         keep: checkpoints kept.
         certify_every: steps between two measurements of the proximal duality gap, at `lam` and in `norm`; the untrained
@@ -192,11 +192,10 @@ class Recipe(BaseModel):
 
     def measured_after(self, done: int) -> bool:
         """Whether a line of metrics is written after so many steps."""
-        if self.metrics_every * LEAST_LINES <= self.steps:
-            due = done % self.metrics_every == 0
-        else:  # so many lines exactly, evenly spread
-            due = done * LEAST_LINES // self.steps > (done - 1) * LEAST_LINES // self.steps
-        return due or done == self.steps or self.certified_after(done)
+        every = min(self.metrics_every, max(1, self.steps // LEAST_LINES))
+        # where lines are closer than was asked for, the last stands for those just before it
+        last = every < self.metrics_every and self.steps - done < every
+        return (done % every == 0 and not last) or done == self.steps or self.certified_after(done)
 
     def learning_rate_factor(self, t: int) -> float:
         """Factor of both learning rates in step t: 1 for the first share `hold`, then linearly to 0."""
