@@ -92,7 +92,8 @@ def critical_lambda(
             finite = [lam for lam in ladder if math.isfinite(lam) and lam not in certificates]
             arena.planned = 2 + len(finite)  # D's, G's on V itself, and one at each finite lambda
             discriminator = best_discriminator(arena)
-            if finite and not thorough and bool(arena.held_out_value.isfinite().all()):
+            measurable = bool(arena.held_out_value.isfinite().all())
+            if finite and measurable and not thorough:
                 alone = refuted_by_discriminator(
                     "proximal", arena, discriminator, lam=finite[0], norm=norm, tests=2 * len(ladder)
                 )
@@ -101,7 +102,7 @@ def critical_lambda(
                     for lam in finite:
                         certificates[lam] = dataclasses.replace(alone, stats={**alone.stats, "lam": lam})
             # what was found for V itself is tried at every lambda, and what was found at one lambda at the next
-            known = [best_generator(arena)] if bool(arena.held_out_value.isfinite().all()) else []
+            known = [best_generator(arena)] if measurable else []
             first = tuple(known)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", BudgetWarning)  # each certificate's status says it

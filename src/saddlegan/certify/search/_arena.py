@@ -141,7 +141,18 @@ class Arena:
     def blocks(self, value: Callable[[Tensor, Tensor], Tensor], batch: Batch) -> Tensor:
         return block_values(value, batch, graph=self._graph, rows_in_groups=self.game.rows_in_groups)
 
-    def ideal_gain(self, *, value: float, significance: float) -> Gain | None:
+    def gain(self, blocks: Tensor, *, significance: float, slack: float = 0.0) -> Gain:
+        """A gain measured by block, beside the pair's own value on the held-out samples."""
+        return gain_of(
+            blocks,
+            value=float(self.held_out_value.mean()),
+            tolerance=self.search.tolerance,
+            significance=significance,
+            slack=slack,
+            rounding=self.rounding,
+        )
+
+    def ideal_gain(self, *, significance: float) -> Gain | None:
         """What a generator that reproduced the data would gain, V(G*, D*) - [E f0(D*(x)) + E f1(D*(x'))].
 
         Real samples stand in the generator's place (theory 4.4). A lower bound of the gain for the class of all
@@ -157,14 +168,7 @@ class Arena:
                 return None
         blocks = self.blocks(self.game.replace(G=_Shown()).value, (held_out, real))
         # block by block on the same samples: what both values share cancels, and with it most of the noise
-        gains = self.held_out_value - blocks
-        return gain_of(
-            gains,
-            value=value,
-            tolerance=self.search.tolerance,
-            significance=significance,
-            rounding=self.rounding,
-        )
+        return self.gain(self.held_out_value - blocks, significance=significance)
 
     def blindness(self, ideal: Gain | None) -> str | None:
         """Why the generator's search sees nothing: samples that no parameter moves, or a dead slope; else None."""

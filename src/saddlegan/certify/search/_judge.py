@@ -22,9 +22,7 @@ from saddlegan.certify.search._deviate import best_discriminator, best_generator
 from saddlegan.certify.search._domain import domain_of
 from saddlegan.certify.search._measure import (
     Data,
-    Gain,
     check,
-    gain_of,
     placed,
     read,
     seed_all,
@@ -111,16 +109,6 @@ def judge_by_search(
         down = best_proximal_generator(arena, lam=lam, norm=norm, known=known, cautious=not fixed_budget)
     level = arena.search.significance / tests
 
-    def measured(blocks: Tensor, *, slack: float = 0.0) -> Gain:
-        return gain_of(
-            blocks,
-            value=value,
-            tolerance=arena.search.tolerance,
-            significance=level,
-            slack=slack,
-            rounding=arena.rounding,
-        )
-
     # a gain within a search within a search refutes nothing, and its rows are not at hand
     tails = {
         "discriminator": tails_of(arena, discriminator=up.player, level=level),
@@ -133,15 +121,16 @@ def judge_by_search(
             down = dataclasses.replace(down, gains=verified.gains, free_gains=verified.gains, slack=verified.slack)
     plain, gains = (
         {
-            name: measured(found.gains, slack=found.slack + weight * tails[name].slack)
+            name: arena.gain(found.gains, significance=level, slack=found.slack + weight * tails[name].slack)
             for name, found in (("discriminator", up), ("generator", down))
         }
         for weight in (0.0, 1.0)
     )
     uncertain = [tails[name].doubt for name in gains if plain[name].significant and not gains[name].significant]
     # a generator that gains only while it is held in the domain is not one of its class
-    free = measured(down.free_gains, slack=down.slack + tails["generator"].slack).significant
-    total = measured(up.gains + down.gains)
+    free_slack = down.slack + tails["generator"].slack
+    free = arena.gain(down.free_gains, significance=level, slack=free_slack).significant
+    total = arena.gain(up.gains + down.gains, significance=level)
     growth = up.growth + down.growth
     settled = (
         growth <= max(SETTLED * abs(total.mean), total.standard_error) if fixed_budget else up.settled and down.settled
@@ -150,7 +139,7 @@ def judge_by_search(
     failed = total.mean < -total.threshold
     settled = settled and not failed
     finite = math.isfinite(total.mean)
-    ideal = arena.ideal_gain(value=value, significance=level)
+    ideal = arena.ideal_gain(significance=level)
     blind = None if gains["generator"].significant and free else arena.blindness(ideal)
     if not finite:
         status = Status.NON_FINITE
@@ -246,24 +235,16 @@ def refuted_by_discriminator(
 
     The generator is not searched: its gain is NaN, and changes no verdict.
     """
-    value = float(arena.held_out_value.mean())
     level = arena.search.significance / tests
     skewed = tails_of(arena, discriminator=up.player, level=level)
-    gain = gain_of(
-        up.gains,
-        value=value,
-        tolerance=arena.search.tolerance,
-        significance=level,
-        slack=up.slack + skewed.slack,
-        rounding=arena.rounding,
-    )
+    gain = arena.gain(up.gains, significance=level, slack=up.slack + skewed.slack)
     if not gain.significant or not math.isfinite(gain.mean):
         return None
     nowhere = torch.full_like(up.gains, math.nan)
     stays = Deviation(arena.G, nowhere, nowhere, (), settled=True, growth=0.0, slack=0.0)
     upper, parts = bracket(arena, up, stays, lam=lam)
     stats = {
-        "value": value,
+        "value": float(arena.held_out_value.mean()),
         "lam": lam,
         "norm": norm,
         "standard_errors": {"generator": math.nan, "discriminator": gain.standard_error},
